@@ -1,0 +1,129 @@
+"""Inputs -> macropixels -> micromirrors: where each component of a vector is on the modulator."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opu_driver.errors import PatternError
+from opu_driver.modulator import Patterns
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A grid of equal macropixels, one for each input, in reading order.
+
+    On a DMD an input is shown as its macropixel's mirrors on or off. On a phase SLM "off" is a
+    checkerboard of phases 0 and pi, whose light cancels, and "on" is phase 0.
+
+    Attributes:
+        n_inputs: Length of the vectors.
+        shape: Rows and columns of the modulator.
+        levels: The modulator's levels.
+        grid: Rows and columns of macropixels; the last row may be partly unused.
+        macropixel: Rows and columns of mirrors in one macropixel.
+    """
+
+    n_inputs: int
+    shape: tuple[int, int]
+    levels: int
+    grid: tuple[int, int]
+    macropixel: tuple[int, int]
+
+    @classmethod
+    def fit(cls, n_inputs: int, shape: tuple[int, int], levels: int = 2) -> Layout:
+        """The grid that gives each input the most light: the largest macropixels that fit.
+
+        Raises:
+            PatternError: No such number of macropixels fits on the modulator.
+        """
+        rows, columns = shape
+        smallest = 1 if levels == 2 else 2  # a phase checkerboard needs a pair of pixels a side
+        best: tuple[int, float] = (0, 0.0)
+        grid = (0, 0)
+        for grid_rows in range(1, min(n_inputs, rows // smallest) + 1):
+            grid_columns = math.ceil(n_inputs / grid_rows)
+            height, width = rows // grid_rows, columns // grid_columns
+            if levels > 2:
+                height, width = height - height % 2, width - width % 2
+            if width < smallest:
+                continue
+            squareness = min(height, width) / max(height, width)
+            if (height * width, squareness) > best:
+                best, grid = (height * width, squareness), (grid_rows, grid_columns)
+        if n_inputs < 1 or not best[0]:
+            raise PatternError(
+                f"{n_inputs} inputs on a modulator of {rows} x {columns}: it shows 1 to "
+                f"{(rows // smallest) * (columns // smallest)}. Use fewer inputs."
+            )
+        height, width = rows // grid[0], columns // grid[1]
+        if levels > 2:
+            height, width = height - height % 2, width - width % 2
+        return cls(n_inputs, shape, levels, grid, (height, width))
+
+    @property
+    def mirrors_per_input(self) -> int:
+        """Mirrors in one macropixel."""
+        return self.macropixel[0] * self.macropixel[1]
+
+    def render(self, bits: NDArray[np.bool_] | NDArray[np.uint8]) -> Patterns:
+        """Patterns that show binary vectors.
+
+        Args:
+            bits: bool or uint8 0/1, `[vector, input]`.
+
+        Returns:
+            Patterns in the modulator's own storage.
+
+        Raises:
+            PatternError: Wrong shape, or values other than 0 and 1.
+        """
+        if bits.ndim != 2 or bits.shape[1] != self.n_inputs:
+            raise PatternError(
+                f"Vectors of shape {list(bits.shape)}; this layout takes [n, {self.n_inputs}]."
+            )
+        if bits.dtype not in (np.bool_, np.uint8) or (bits.size and bits.max() > 1):
+            raise PatternError(
+                f"Vectors of {bits.dtype} with values up to "
+                f"{bits.max() if bits.size else 'none'}; a layout shows bool or uint8 0 and 1. "
+                "Encode signed or many-level vectors as several binary ones."
+            )
+        cells = np.zeros((len(bits), self.grid[0] * self.grid[1]), np.uint8)
+        cells[:, : self.n_inputs] = bits
+        cells = cells.reshape(-1, *self.grid)
+        return self._render_mirrors(cells) if self.levels == 2 else self._render_phases(cells)
+
+    def _render_mirrors(self, cells: NDArray[np.uint8]) -> Patterns:
+        rows, columns = self.shape
+        height, width = self.macropixel
+        lines = np.zeros((*cells.shape[:2], columns), np.uint8)
+        lines[:, :, : self.grid[1] * width] = np.repeat(cells, width, axis=2)
+        packed = np.packbits(lines, axis=2)
+        patterns = np.zeros((len(cells), rows, packed.shape[2]), np.uint8)
+        patterns[:, : self.grid[0] * height] = np.repeat(packed, height, axis=1)
+        return patterns
+
+    def _render_phases(self, cells: NDArray[np.uint8]) -> Patterns:
+        height, width = self.macropixel
+        patterns = np.broadcast_to(self._dark, (len(cells), *self.shape)).copy()
+        lit = np.repeat(np.repeat(cells, height, axis=1), width, axis=2)
+        used = patterns[:, : lit.shape[1], : lit.shape[2]]
+        used[lit == 1] = 0
+        return patterns
+
+    @cached_property
+    def _dark(self) -> NDArray[np.uint8]:
+        checkerboard = np.indices(self.shape).sum(axis=0) % 2
+        return (checkerboard * (self.levels // 2)).astype(np.uint8)
+
+    def all_off(self) -> Patterns:
+        """One pattern with every input off."""
+        return self.render(np.zeros((1, self.n_inputs), np.uint8))
+
+    def all_on(self) -> Patterns:
+        """One pattern with every input on."""
+        return self.render(np.ones((1, self.n_inputs), np.uint8))
