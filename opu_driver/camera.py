@@ -157,6 +157,11 @@ class Camera(Device):
 
     @property
     @abstractmethod
+    def black_level(self) -> float:
+        """Mean grey value of a pixel without light, at the present settings."""
+
+    @property
+    @abstractmethod
     def max_rate_hz(self) -> float:
         """Highest frame rate at the present settings."""
 

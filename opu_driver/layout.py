@@ -94,31 +94,34 @@ class Layout:
             )
         cells = np.zeros((len(bits), self.grid[0] * self.grid[1]), np.uint8)
         cells[:, : self.n_inputs] = bits
-        cells = cells.reshape(-1, *self.grid)
-        return self._render_mirrors(cells) if self.levels == 2 else self._render_phases(cells)
+        macropixels = cells.reshape(-1, *self.grid)
+        if self.levels == 2:
+            return self._render_mirrors(macropixels)
+        return self._render_phases(macropixels)
 
-    def _render_mirrors(self, cells: NDArray[np.uint8]) -> Patterns:
+    def _render_mirrors(self, macropixels: NDArray[np.uint8]) -> Patterns:
         rows, columns = self.shape
         height, width = self.macropixel
-        lines = np.zeros((*cells.shape[:2], columns), np.uint8)
-        lines[:, :, : self.grid[1] * width] = np.repeat(cells, width, axis=2)
+        lines = np.zeros((*macropixels.shape[:2], columns), np.uint8)
+        lines[:, :, : self.grid[1] * width] = np.repeat(macropixels, width, axis=2)
         packed = np.packbits(lines, axis=2)
-        patterns = np.zeros((len(cells), rows, packed.shape[2]), np.uint8)
+        patterns = np.zeros((len(macropixels), rows, packed.shape[2]), np.uint8)
         patterns[:, : self.grid[0] * height] = np.repeat(packed, height, axis=1)
         return patterns
 
-    def _render_phases(self, cells: NDArray[np.uint8]) -> Patterns:
+    def _render_phases(self, macropixels: NDArray[np.uint8]) -> Patterns:
         height, width = self.macropixel
-        patterns = np.broadcast_to(self._dark, (len(cells), *self.shape)).copy()
-        lit = np.repeat(np.repeat(cells, height, axis=1), width, axis=2)
+        patterns = np.broadcast_to(self._dark, (len(macropixels), *self.shape)).copy()
+        lit = np.repeat(np.repeat(macropixels, height, axis=1), width, axis=2)
         used = patterns[:, : lit.shape[1], : lit.shape[2]]
         used[lit == 1] = 0
         return patterns
 
     @cached_property
     def _dark(self) -> NDArray[np.uint8]:
-        checkerboard = np.indices(self.shape).sum(axis=0) % 2
-        return (checkerboard * (self.levels // 2)).astype(np.uint8)
+        row, column = np.ogrid[: self.shape[0], : self.shape[1]]
+        dark: NDArray[np.uint8] = ((row + column) % 2 * (self.levels // 2)).astype(np.uint8)
+        return dark
 
     def all_off(self) -> Patterns:
         """One pattern with every input off."""

@@ -1,0 +1,413 @@
+"""The three devices as one instrument: patterns in, the frames that belong to them out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opu_driver.camera import Camera, CameraSettings, FrameBlock, Frames, Trigger
+from opu_driver.device import Identity
+from opu_driver.errors import (
+    CaptureTimeoutError,
+    DeviceStateError,
+    FrameMismatchError,
+    LowSignalError,
+    PatternError,
+    SaturationError,
+    SettingError,
+)
+from opu_driver.laser import ArmedToken, Laser
+from opu_driver.layout import Layout
+from opu_driver.modulator import Modulator, Patterns
+
+MARKERS = 2
+"""Exposures that a sequence ends with: everything on, then everything off."""
+
+
+@dataclass(frozen=True)
+class ExposureAdvice:
+    """What a measurement of the exposure found.
+
+    Attributes:
+        settings: The camera settings that were chosen, in force on the bench.
+        mean_fraction: Mean grey value above black, as a fraction of full scale.
+        saturated_fraction: Fraction of pixels at full scale.
+    """
+
+    settings: CameraSettings
+    mean_fraction: float
+    saturated_fraction: float
+
+
+class Bench:
+    """Modulator, camera and laser, synchronised, and dark when idle.
+
+    With a camera on the hardware trigger the modulator runs on its own clock and its edges start
+    the exposures; with a camera on the software trigger the bench steps both. Each sequence ends
+    with two marker exposures (all on, all off): if frames have slipped against patterns, the
+    markers are not where they should be, and no frame of the sequence is returned.
+
+    Args:
+        modulator: A DMD or SLM.
+        camera: A camera.
+        laser: A laser.
+        settings: The camera settings to begin with.
+        power_mw: The laser power to begin with, milliwatts.
+        name: What the bench is called in records.
+        idle_after_s: Seconds without exposures after which the light goes off by itself.
+    """
+
+    def __init__(
+        self,
+        modulator: Modulator,
+        camera: Camera,
+        laser: Laser,
+        *,
+        settings: CameraSettings,
+        power_mw: float,
+        name: str = "bench",
+        idle_after_s: float = 10.0,
+    ) -> None:
+        self.modulator = modulator
+        self.camera = camera
+        self.laser = laser
+        self.name = name
+        self.exposures = 0
+        self._first_settings = settings
+        self._first_power_mw = power_mw
+        self._light = _IdleLight(laser, f"bench {name!r}", idle_after_s)
+        self._devices = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opening:
+            for device in (self.laser, self.modulator, self.camera):
+                opening.enter_context(device)
+            self.laser.set_power_mw(self._first_power_mw)
+            self.camera.configure(self._first_settings)
+            opening.enter_context(self._light)
+            self._devices = opening.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._devices.__exit__(exc_type, exc, traceback)
+
+    @property
+    def identities(self) -> dict[str, Identity]:
+        """Who the devices are: keys `modulator`, `camera`, `laser`."""
+        return {
+            "modulator": self.modulator.identity,
+            "camera": self.camera.identity,
+            "laser": self.laser.identity,
+        }
+
+    @property
+    def settings(self) -> CameraSettings:
+        """The camera settings in force."""
+        return self.camera.settings
+
+    @property
+    def power_mw(self) -> float:
+        """The laser power in force, milliwatts."""
+        return self.laser.power_mw
+
+    @property
+    def relative_exposure(self) -> float:
+        """Grey values per unit of light: exposure x power x gain (us mW); frames scale with it."""
+        gain: float = 10.0 ** (self.settings.gain_db / 20.0)
+        return self.settings.exposure_us * self.power_mw * gain
+
+    @property
+    def rate_hz(self) -> float:
+        """The rate at which patterns are shown: the slower of modulator and camera."""
+        return min(self.modulator.max_rate_hz, self.camera.max_rate_hz)
+
+    def configure(self, settings: CameraSettings) -> CameraSettings:
+        """Apply camera settings; see `Camera.configure`."""
+        return self.camera.configure(settings)
+
+    def layout(self, n_inputs: int) -> Layout:
+        """Where vectors of length `n_inputs` lie on the modulator."""
+        return Layout.fit(n_inputs, self.modulator.shape, self.modulator.levels)
+
+    def expose(self, patterns: Patterns) -> Frames:
+        """Show patterns and return one frame for each.
+
+        Args:
+            patterns: As the modulator stores them, any number; `layout(n).render(bits)` makes them.
+
+        Returns:
+            Grey values `[pattern, row, column]`.
+
+        Raises:
+            FrameMismatchError: Frames and patterns slipped against each other.
+            CaptureTimeoutError: Frames did not come.
+            LaserSafetyError: The interlock is open.
+        """
+        if not len(patterns):
+            raise PatternError("No patterns to expose; give at least one.")
+        blocks = list(self.stream([patterns]))
+        return blocks[0].frames if len(blocks) == 1 else np.concatenate([b.frames for b in blocks])
+
+    def stream(self, batches: Iterable[Patterns]) -> Iterator[FrameBlock]:
+        """Show batches of patterns of any size and yield their frames, sequence by sequence.
+
+        A block is yielded only after its sequence's markers were found in their places. The light
+        goes off when the stream ends early.
+
+        Raises:
+            FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As `expose`.
+        """
+        room = self.modulator.capacity - MARKERS
+        done = False
+        try:
+            for batch in batches:
+                for first in range(0, len(batch), room):
+                    yield self._sequence(batch[first : first + room])
+            done = True
+        finally:
+            if not done:
+                self.camera.disarm()
+                self._light.off()
+
+    def darken(self) -> None:
+        """Turn the light off now; the next exposure turns it on again."""
+        self._light.off()
+
+    def fit_exposure(
+        self, patterns: Patterns, mean_fraction: float = 0.125, saturated_fraction: float = 1e-4
+    ) -> ExposureAdvice:
+        """Measure the exposure time that puts the frames of `patterns` in the camera's range.
+
+        Full scale at eight times the mean leaves room for the speckle's bright grains and costs
+        little resolution, also at 8 bits.
+
+        Args:
+            patterns: The kind of patterns that the exposure is for; a few are enough.
+            mean_fraction: The mean grey value above black to reach, as a fraction of full scale.
+            saturated_fraction: The largest allowed fraction of pixels at full scale.
+
+        Returns:
+            What was chosen; it is in force.
+
+        Raises:
+            SaturationError: Too bright at the camera's shortest exposure.
+            LowSignalError: Too dark at the camera's longest exposure.
+        """
+        shortest, longest = self.camera.exposure_limits_us
+        ceiling_us = longest
+        for _ in range(16):
+            mean, saturated = self._fill(self.expose(patterns))
+            exposure_us = self.settings.exposure_us
+            wanted_us = exposure_us * min(mean_fraction / max(mean, mean_fraction / 16), 16.0)
+            if saturated > saturated_fraction:
+                if exposure_us <= shortest:
+                    raise SaturationError(
+                        f"{saturated:.2%} of the pixels are full at {self.power_mw:g} mW and the "
+                        f"camera's shortest exposure, {shortest:g} us. Lower the laser power."
+                    )
+                ceiling_us = 0.8 * exposure_us
+            elif 0.9 <= mean / mean_fraction <= 1.1 or exposure_us >= ceiling_us < longest:
+                return ExposureAdvice(self.settings, mean, saturated)
+            elif exposure_us >= longest and mean < mean_fraction:
+                raise LowSignalError(
+                    f"The mean is {mean:.2%} of full scale at {self.power_mw:g} mW and the "
+                    f"camera's longest exposure, {longest:g} us; {mean_fraction:.2%} was asked "
+                    "for. Raise the laser power, or check that the light reaches the camera."
+                )
+            wanted_us = min(max(min(wanted_us, ceiling_us), shortest), longest)
+            self.configure(replace(self.settings, exposure_us=wanted_us))
+        raise LowSignalError(
+            f"No exposure time was found that gives a mean of {mean_fraction:.2%} of full scale: "
+            "the light changes between measurements. Let the laser warm up and try again."
+        )
+
+    def _fill(self, frames: Frames) -> tuple[float, float]:
+        full = self.camera.saturation_level
+        black = self.camera.black_level
+        mean = (float(frames.mean(dtype=np.float64)) - black) / (full - black)
+        return mean, float(np.mean(frames >= full))
+
+    def _sequence(self, patterns: Patterns) -> FrameBlock:
+        """One loaded batch with its markers: shown, read, checked."""
+        shown = np.concatenate([patterns, self._marker_patterns])
+        self.modulator.load(shown)
+        self._light.on()
+        self.camera.arm(len(shown))
+        try:
+            stepped = self.settings.trigger is Trigger.SOFTWARE
+            block = self._step_through(len(shown)) if stepped else self._run_through(len(shown))
+        finally:
+            self.camera.disarm()
+        self.exposures += len(shown)
+        self._check(block, len(shown))
+        n = len(patterns)
+        return FrameBlock(block.frames[:n], block.ids[:n], block.timestamps_us[:n], block.lost)
+
+    def _run_through(self, count: int) -> FrameBlock:
+        rate_hz = self.rate_hz
+        self.modulator.start(rate_hz)
+        timeout_s = 1.0 + 2.0 * count / rate_hz
+        blocks: list[FrameBlock] = []
+        received = 0
+        try:
+            while received < count:
+                blocks.append(self.camera.read(count - received, timeout_s))
+                received += len(blocks[-1])
+            shown = self.modulator.wait(timeout_s)
+        except CaptureTimeoutError as error:
+            self.modulator.stop()
+            raise self._lost(blocks, count, rate_hz) from error
+        if shown != count:
+            raise FrameMismatchError(
+                f"The modulator showed {shown} of {count} patterns. No frame of this sequence is "
+                "used; check the modulator's trigger settings.",
+                first_wrong=min(shown, count),
+            )
+        return _joined(blocks)
+
+    def _step_through(self, count: int) -> FrameBlock:
+        timeout_s = 1.0 + 4e-6 * self.settings.exposure_us
+        blocks = []
+        for _ in range(count):
+            self.modulator.step()
+            self.camera.trigger()
+            blocks.append(self.camera.read(1, timeout_s))
+        return _joined(blocks)
+
+    def _lost(self, blocks: list[FrameBlock], count: int, rate_hz: float) -> FrameMismatchError:
+        received = sum(len(block) for block in blocks)
+        first = received
+        if blocks:
+            first = _first_slip(_joined(blocks), 1e6 / rate_hz, received)
+        return FrameMismatchError(
+            f"{received} frames for {count} patterns; frame {first} is the first that may belong "
+            "to another pattern. No frame of this sequence is used. Check the trigger line, or "
+            f"lower the rate of {rate_hz:g} Hz (a longer exposure does).",
+            first_wrong=first,
+        )
+
+    def _check(self, block: FrameBlock, count: int) -> None:
+        """Raise unless each frame is its own pattern's."""
+        period_us = 1e6 / self.rate_hz
+        hardware = self.settings.trigger is Trigger.HARDWARE
+        slip = _first_slip(block, period_us, count) if hardware else count
+        if slip < count or block.lost:
+            raise FrameMismatchError(
+                f"{block.lost} frames lost; from frame {slip} on, frames do not follow the "
+                "modulator's clock. No frame of this sequence is used; check the trigger line.",
+                first_wrong=min(slip, count - 1),
+            )
+        black = self.camera.black_level
+        on, off = (_fringe_power(frame, black) for frame in block.frames[-MARKERS:])
+        # The scatter of a variance over P independent pixels is sqrt(2/P) of itself.
+        if not on - off > 5.0 * (on + off) * np.sqrt(1.0 / block.frames[0].size):
+            raise FrameMismatchError(
+                "The markers that end the sequence (all on, all off) are not in their places: "
+                f"fringe power {on:.4g} and {off:.4g}. Frames have slipped against patterns by "
+                "one or more, or no modulated light reaches the camera. No frame of this "
+                "sequence is used.",
+                first_wrong=0,
+            )
+
+    @property
+    def _marker_patterns(self) -> Patterns:
+        layout = self.layout(1)
+        return np.concatenate([layout.all_on(), layout.all_off()])
+
+
+class _IdleLight:
+    """The laser's light: on while exposures are made, off soon after the last."""
+
+    def __init__(self, laser: Laser, holder: str, idle_after_s: float) -> None:
+        if not idle_after_s > 0:
+            raise SettingError(f"idle_after_s = {idle_after_s:g}; it must be above 0.")
+        self._laser = laser
+        self._holder = holder
+        self._idle_after_s = idle_after_s
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._last_use = 0.0
+        self._token: ArmedToken | None = None
+        self._watch: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._token = self._laser.arm(self._holder)
+        self._stop.clear()
+        self._watch = threading.Thread(
+            target=self._darken_when_idle, daemon=True, name="idle-light"
+        )
+        self._watch.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        try:
+            self._laser.disarm()
+        finally:
+            self._token = None
+            if self._watch is not None:
+                self._watch.join()
+
+    def on(self) -> None:
+        if self._token is None:
+            raise DeviceStateError("The bench is not open; use it inside `with bench:`.")
+        with self._lock:
+            self._last_use = time.monotonic()
+            if self._laser.emitting:
+                self._laser.check()
+            else:
+                self._laser.emit(self._token)
+
+    def off(self) -> None:
+        with self._lock:
+            self._laser.darken()
+
+    def _darken_when_idle(self) -> None:
+        while not self._stop.wait(self._idle_after_s / 4):
+            with self._lock:
+                idle_s = time.monotonic() - self._last_use
+                if idle_s > self._idle_after_s and self._laser.emitting:
+                    self._laser.darken()
+
+
+def _joined(blocks: list[FrameBlock]) -> FrameBlock:
+    if len(blocks) == 1:
+        return blocks[0]
+    return FrameBlock(
+        np.concatenate([block.frames for block in blocks]),
+        np.concatenate([block.ids for block in blocks]),
+        np.concatenate([block.timestamps_us for block in blocks]),
+        blocks[-1].lost,
+    )
+
+
+def _first_slip(block: FrameBlock, period_us: float, otherwise: int) -> int:
+    """Index of the first frame whose counter or time does not follow the frame before it."""
+    gaps: NDArray[np.bool_] = np.diff(block.ids) != 1
+    times = np.diff(block.timestamps_us)
+    gaps |= np.abs(times - period_us) > 0.25 * period_us  # NaN, no clock, is no evidence
+    return int(np.argmax(gaps)) + 1 if gaps.any() else otherwise
+
+
+def _fringe_power(frame: NDArray[np.generic], black_level: float) -> float:
+    """Variance of a frame relative to its mean squared; fringes raise it."""
+    grey = frame.astype(np.float64)
+    return float(grey.var() / max(grey.mean() - black_level, 1.0) ** 2)
