@@ -28,8 +28,21 @@ from opu_driver.laser import ArmedToken, Laser
 from opu_driver.layout import Layout
 from opu_driver.modulator import Modulator, Patterns
 
-MARKERS = 2
-"""Exposures that a sequence ends with: everything on, then everything off."""
+MARKERS = 3
+"""Exposures around a sequence: everything on before it; everything on, then off, after it."""
+
+
+@dataclass(frozen=True)
+class Sequence(FrameBlock):
+    """The frames of one sequence of patterns, proven to belong to them.
+
+    Attributes:
+        markers: The frames `[3, row, column]` of the marker exposures: all on (before the
+            sequence), all on and all off (after it). They prove that nothing has slipped, and
+            are a phase reference and a bias for whoever demodulates the frames.
+    """
+
+    markers: Frames
 
 
 @dataclass(frozen=True)
@@ -51,8 +64,8 @@ class Bench:
     """Modulator, camera and laser, synchronised, and dark when idle.
 
     With a camera on the hardware trigger the modulator runs on its own clock and its edges start
-    the exposures; with a camera on the software trigger the bench steps both. Each sequence ends
-    with two marker exposures (all on, all off): if frames have slipped against patterns, the
+    the exposures; with a camera on the software trigger the bench steps both. Each sequence is
+    bracketed by marker exposures (see `MARKERS`): if frames have slipped against patterns, the
     markers are not where they should be, and no frame of the sequence is returned.
 
     Args:
@@ -158,14 +171,14 @@ class Bench:
         """
         if not len(patterns):
             raise PatternError("No patterns to expose; give at least one.")
-        blocks = list(self.stream([patterns]))
-        return blocks[0].frames if len(blocks) == 1 else np.concatenate([b.frames for b in blocks])
+        return np.concatenate([sequence.frames for sequence in self.stream([patterns])])
 
-    def stream(self, batches: Iterable[Patterns]) -> Iterator[FrameBlock]:
+    def stream(self, batches: Iterable[Patterns]) -> Iterator[Sequence]:
         """Show batches of patterns of any size and yield their frames, sequence by sequence.
 
-        A block is yielded only after its sequence's markers were found in their places. The light
-        goes off when the stream ends early.
+        A sequence is yielded only after its markers were found in their places. A batch beyond the
+        modulator's capacity becomes several sequences. The light goes off when the stream ends
+        early.
 
         Raises:
             FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As `expose`.
@@ -240,9 +253,10 @@ class Bench:
         mean = (float(frames.mean(dtype=np.float64)) - black) / (full - black)
         return mean, float(np.mean(frames >= full))
 
-    def _sequence(self, patterns: Patterns) -> FrameBlock:
+    def _sequence(self, patterns: Patterns) -> Sequence:
         """One loaded batch with its markers: shown, read, checked."""
-        shown = np.concatenate([patterns, self._marker_patterns])
+        on, off = self._marker_patterns
+        shown = np.concatenate([on, patterns, on, off])
         self.modulator.load(shown)
         self._light.on()
         self.camera.arm(len(shown))
@@ -253,8 +267,14 @@ class Bench:
             self.camera.disarm()
         self.exposures += len(shown)
         self._check(block, len(shown))
-        n = len(patterns)
-        return FrameBlock(block.frames[:n], block.ids[:n], block.timestamps_us[:n], block.lost)
+        own = slice(1, 1 + len(patterns))
+        return Sequence(
+            block.frames[own],
+            block.ids[own],
+            block.timestamps_us[own],
+            block.lost,
+            markers=block.frames[[0, -2, -1]],
+        )
 
     def _run_through(self, count: int) -> FrameBlock:
         rate_hz = self.rate_hz
@@ -310,22 +330,24 @@ class Bench:
                 "modulator's clock. No frame of this sequence is used; check the trigger line.",
                 first_wrong=min(slip, count - 1),
             )
-        black = self.camera.black_level
-        on, off = (_fringe_power(frame, black) for frame in block.frames[-MARKERS:])
+        first, on, off = (
+            _fringe_power(frame, self.camera.black_level) for frame in block.frames[[0, -2, -1]]
+        )
         # The scatter of a variance over P independent pixels is sqrt(2/P) of itself.
-        if not on - off > 5.0 * (on + off) * np.sqrt(1.0 / block.frames[0].size):
+        doubt = 5.0 * (on + off) * np.sqrt(1.0 / block.frames[0].size)
+        if not (on - off > doubt and first - off > doubt):
             raise FrameMismatchError(
-                "The markers that end the sequence (all on, all off) are not in their places: "
-                f"fringe power {on:.4g} and {off:.4g}. Frames have slipped against patterns by "
-                "one or more, or no modulated light reaches the camera. No frame of this "
+                "The markers around the sequence (on; on, off) are not in their places: fringe "
+                f"powers {first:.4g}; {on:.4g}, {off:.4g}. Frames have slipped against patterns "
+                "by one or more, or no modulated light reaches the camera. No frame of this "
                 "sequence is used.",
                 first_wrong=0,
             )
 
     @property
-    def _marker_patterns(self) -> Patterns:
+    def _marker_patterns(self) -> tuple[Patterns, Patterns]:
         layout = self.layout(1)
-        return np.concatenate([layout.all_on(), layout.all_off()])
+        return layout.all_on(), layout.all_off()
 
 
 class _IdleLight:
