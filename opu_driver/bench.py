@@ -13,7 +13,15 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from opu_driver.camera import Camera, CameraSettings, FrameBlock, Frames, Trigger
+from opu_driver.camera import (
+    Camera,
+    CameraSettings,
+    FrameBlock,
+    Frames,
+    PixelFormat,
+    Region,
+    Trigger,
+)
 from opu_driver.device import Identity
 from opu_driver.errors import (
     CaptureTimeoutError,
@@ -60,6 +68,42 @@ class ExposureAdvice:
     saturated_fraction: float
 
 
+@dataclass(frozen=True)
+class StartSettings:
+    """What a bench is set to when it opens.
+
+    Attributes:
+        power_mw: Laser power, milliwatts.
+        exposure_us: Exposure time, microseconds.
+        pixel_format: Pixel format; None for the first that the camera has.
+        gain_db: Analogue gain, decibels.
+        trigger: What starts an exposure.
+        trigger_delay_us: From trigger edge to exposure, microseconds; None for the time that the
+            modulator takes to settle.
+        region: What is read of the sensor; None for all of it.
+    """
+
+    power_mw: float
+    exposure_us: float
+    pixel_format: PixelFormat | None = None
+    gain_db: float = 0.0
+    trigger: Trigger = Trigger.HARDWARE
+    trigger_delay_us: float | None = None
+    region: Region | None = None
+
+    def of_camera(self, camera: Camera, modulator: Modulator) -> CameraSettings:
+        """The camera's settings, now that camera and modulator are open and can be asked."""
+        delay_us = self.trigger_delay_us
+        return CameraSettings(
+            exposure_us=self.exposure_us,
+            region=self.region or Region(0, 0, *camera.sensor_shape),
+            pixel_format=self.pixel_format or camera.pixel_formats[0],
+            gain_db=self.gain_db,
+            trigger=self.trigger,
+            trigger_delay_us=modulator.settling_us if delay_us is None else delay_us,
+        )
+
+
 class Bench:
     """Modulator, camera and laser, synchronised, and dark when idle.
 
@@ -72,8 +116,7 @@ class Bench:
         modulator: A DMD or SLM.
         camera: A camera.
         laser: A laser.
-        settings: The camera settings to begin with.
-        power_mw: The laser power to begin with, milliwatts.
+        start: What the devices are set to when the bench opens.
         name: What the bench is called in records.
         idle_after_s: Seconds without exposures after which the light goes off by itself.
     """
@@ -83,9 +126,8 @@ class Bench:
         modulator: Modulator,
         camera: Camera,
         laser: Laser,
+        start: StartSettings,
         *,
-        settings: CameraSettings,
-        power_mw: float,
         name: str = "bench",
         idle_after_s: float = 10.0,
     ) -> None:
@@ -94,8 +136,7 @@ class Bench:
         self.laser = laser
         self.name = name
         self.exposures = 0
-        self._first_settings = settings
-        self._first_power_mw = power_mw
+        self._start = start
         self._light = _IdleLight(laser, f"bench {name!r}", idle_after_s)
         self._devices = ExitStack()
 
@@ -103,8 +144,8 @@ class Bench:
         with ExitStack() as opening:
             for device in (self.laser, self.modulator, self.camera):
                 opening.enter_context(device)
-            self.laser.set_power_mw(self._first_power_mw)
-            self.camera.configure(self._first_settings)
+            self.laser.set_power_mw(self._start.power_mw)
+            self.camera.configure(self._start.of_camera(self.camera, self.modulator))
             opening.enter_context(self._light)
             self._devices = opening.pop_all()
         return self

@@ -1,0 +1,214 @@
+"""The bench file: `bench.toml`, validated key by key, and the bench that it describes.
+
+    name = "first light"
+
+    [modulator]
+    driver = "virtual-dmd"
+
+    [camera]
+    driver = "virtual"
+    exposure_us = 100.0
+
+    [laser]
+    driver = "virtual"
+    power_mw = 10.0
+
+    [scene]                  # the optics between virtual devices; real benches have none
+    preset = "realistic"
+    seed = 1
+
+Keys that are not settings of the bench go to the driver's constructor; its signature says which
+there are, of what type, and what they are when left out.
+"""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from opu_driver import registry
+from opu_driver.bench import Bench, StartSettings
+from opu_driver.camera import Camera, PixelFormat, Region, Trigger
+from opu_driver.device import Device
+from opu_driver.errors import BenchFileError
+from opu_driver.laser import Laser
+from opu_driver.modulator import Modulator
+from opu_driver.registry import Kind
+
+if TYPE_CHECKING:
+    from opu_driver.virtual.scene import Scene
+
+_EMPTY = inspect.Parameter.empty
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+    driver: str
+
+
+class _RegionSection(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    row: int = Field(ge=0)
+    column: int = Field(ge=0)
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+
+
+class CameraSection(_Section):
+    """`[camera]`: the driver, its options, and the settings to begin with.
+
+    Without `region` the whole sensor is read; without `trigger_delay_us` the exposure starts when
+    the modulator's mirrors have settled.
+    """
+
+    exposure_us: float = Field(gt=0)
+    pixel_format: PixelFormat | None = None
+    gain_db: float = 0.0
+    trigger: Trigger = Trigger.HARDWARE
+    trigger_delay_us: float | None = Field(default=None, ge=0)
+    region: _RegionSection | None = None
+
+
+class LaserSection(_Section):
+    """`[laser]`: the driver, its options, and the power to begin with."""
+
+    power_mw: float = Field(gt=0)
+
+
+class BenchFile(BaseModel):
+    """What a bench file says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = "bench"
+    idle_after_s: float = Field(default=10.0, gt=0)
+    modulator: _Section
+    camera: CameraSection
+    laser: LaserSection
+    scene: dict[str, Any] | None = None
+
+
+def read_bench_file(path: Path) -> BenchFile:
+    """Read and validate a bench file.
+
+    Raises:
+        BenchFileError: The file is missing, is no TOML, or a key is unknown, missing or wrong;
+            the message names the key, the value and what is allowed.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BenchFileError(
+            f"The bench file {path} cannot be read: {error.strerror}. Name another with --bench."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BenchFileError(f"The bench file {path} is no valid TOML: {error}.") from error
+    return parse_bench(content, origin=str(path))
+
+
+def parse_bench(content: dict[str, Any], origin: str = "bench settings") -> BenchFile:
+    """Validate the content of a bench file.
+
+    Raises:
+        BenchFileError: As `read_bench_file`.
+    """
+    try:
+        return BenchFile.model_validate(content)
+    except ValidationError as error:
+        raise _explained("", error, origin, list(BenchFile.model_fields)) from error
+
+
+def build_bench(bench_file: BenchFile, origin: str = "bench settings") -> Bench:
+    """The bench that a bench file describes; nothing is opened yet.
+
+    Raises:
+        BenchFileError: An unknown driver, or an option that a driver does not take.
+        DriverMissingError: A driver's library is not installed.
+    """
+    scene = _scene(bench_file, origin)
+    modulator = _device(Kind.MODULATOR, bench_file.modulator, scene, origin)
+    camera = _device(Kind.CAMERA, bench_file.camera, scene, origin)
+    laser = _device(Kind.LASER, bench_file.laser, scene, origin)
+    if not (
+        isinstance(modulator, Modulator) and isinstance(camera, Camera) and isinstance(laser, Laser)
+    ):
+        raise TypeError("registry.find returned a class of another kind")
+    section = bench_file.camera
+    return Bench(
+        modulator,
+        camera,
+        laser,
+        StartSettings(
+            power_mw=bench_file.laser.power_mw,
+            exposure_us=section.exposure_us,
+            pixel_format=section.pixel_format,
+            gain_db=section.gain_db,
+            trigger=section.trigger,
+            trigger_delay_us=section.trigger_delay_us,
+            region=Region(**section.region.model_dump()) if section.region else None,
+        ),
+        name=bench_file.name,
+        idle_after_s=bench_file.idle_after_s,
+    )
+
+
+def _scene(bench_file: BenchFile, origin: str) -> Scene | None:
+    if bench_file.scene is None:
+        return None
+    from opu_driver.virtual.scene import Scene
+    from opu_driver.virtual.settings import SceneSettings, preset
+
+    values = dict(bench_file.scene)
+    seed = values.pop("seed", 0)
+    try:
+        chosen = preset(values.pop("preset", "realistic"))
+        settings = SceneSettings.model_validate(chosen.model_dump() | values)
+        return Scene(settings, seed=seed)
+    except ValidationError as error:
+        raise _explained("scene", error, origin) from error
+
+
+def _device(kind: Kind, section: _Section, scene: Scene | None, origin: str) -> Device:
+    driver = registry.find(kind, section.driver)
+    parameters = inspect.signature(driver).parameters
+    options = section.model_extra or {}
+    fields: dict[str, Any] = {
+        name: (annotation, ... if parameters[name].default is _EMPTY else parameters[name].default)
+        for name, annotation in get_type_hints(driver.__init__).items()
+        if name in parameters and name != "scene"
+    }
+    accepted = create_model(driver.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+    try:
+        checked = accepted.model_validate(options)
+    except ValidationError as error:
+        raise _explained(kind.value, error, origin, allowed=list(fields)) from error
+    arguments = {name: getattr(checked, name) for name in fields}
+    if "scene" in parameters:
+        if scene is None:
+            raise BenchFileError(
+                f"{origin}: the {kind.value} {section.driver!r} is a virtual device and needs the "
+                'optics between the devices: add a section [scene], with preset = "realistic".'
+            )
+        arguments["scene"] = scene
+    return driver(**arguments)
+
+
+def _explained(
+    section: str, error: ValidationError, origin: str, allowed: list[str] | None = None
+) -> BenchFileError:
+    """Each wrong key with its value and what would have been right."""
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in (section, *problem["loc"]) if part != "")
+        if problem["type"] == "missing":
+            lines.append(f"{key} is missing")
+            continue
+        reason = problem["msg"][0].lower() + problem["msg"][1:]
+        if problem["type"] == "extra_forbidden":
+            known = f"; there are: {', '.join(allowed)}" if allowed else ""
+            reason = f"there is no such setting{known}"
+        lines.append(f"{key} = {problem['input']!r}: {reason}")
+    return BenchFileError(f"{origin}: " + "; ".join(lines) + ".")

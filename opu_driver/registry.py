@@ -1,0 +1,86 @@
+"""Driver names -> classes: our own drivers, and other people's through entry points.
+
+A package brings a driver of its own by declaring an entry point in the group `opu.modulators`,
+`opu.cameras` or `opu.lasers`; its name is what a bench file calls the driver:
+
+    [project.entry-points."opu.cameras"]
+    my-camera = "my_package.camera:MyCamera"
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+
+from opu_driver.camera import Camera
+from opu_driver.device import Device
+from opu_driver.errors import BenchFileError, DriverMissingError
+from opu_driver.laser import Laser
+from opu_driver.modulator import Modulator
+
+
+class Kind(StrEnum):
+    """The three kinds of device on a bench."""
+
+    MODULATOR = "modulator"
+    CAMERA = "camera"
+    LASER = "laser"
+
+    @property
+    def contract(self) -> type[Device]:
+        """The class that a driver of this kind implements."""
+        return {"modulator": Modulator, "camera": Camera, "laser": Laser}[self.value]
+
+
+_OWN = {
+    Kind.MODULATOR: {
+        "virtual-dmd": "opu_driver.virtual.modulators:VirtualDMD",
+        "virtual-slm": "opu_driver.virtual.modulators:VirtualSLM",
+    },
+    Kind.CAMERA: {"virtual": "opu_driver.virtual.camera:VirtualCamera"},
+    Kind.LASER: {"virtual": "opu_driver.virtual.laser:VirtualLaser"},
+}
+
+
+def _others(kind: Kind) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"opu.{kind.value}s")}
+
+
+def names(kind: Kind) -> list[str]:
+    """The names of all drivers of a kind, our own first."""
+    own = list(_OWN[kind])
+    return own + sorted(set(_others(kind)) - set(own))
+
+
+def find(kind: Kind, name: str) -> type[Device]:
+    """The driver class behind a name.
+
+    Raises:
+        BenchFileError: There is no such driver.
+        DriverMissingError: Its library is not installed, or it is not a driver of this kind.
+    """
+    others = _others(kind)
+    try:
+        if name in _OWN[kind]:
+            module, attribute = _OWN[kind][name].split(":")
+            driver = getattr(import_module(module), attribute)
+        elif name in others:
+            driver = others[name].load()
+        else:
+            raise BenchFileError(
+                f"[{kind.value}] driver = {name!r} is not known; there are: "
+                f"{', '.join(names(kind))}. Other drivers come in as packages with an entry "
+                f"point in the group opu.{kind.value}s."
+            )
+    except ImportError as error:
+        raise DriverMissingError(
+            f"The driver {name!r} of the {kind.value} needs a library that is not installed "
+            f"({error}). Install it and try again."
+        ) from error
+    if not (isinstance(driver, type) and issubclass(driver, kind.contract)):
+        raise DriverMissingError(
+            f"The entry point {name!r} in opu.{kind.value}s is {driver!r}, which is no "
+            f"{kind.contract.__name__}. Its package has to be mended."
+        )
+    return driver
