@@ -27,12 +27,13 @@ from opu_driver.errors import (
     CaptureTimeoutError,
     DeviceStateError,
     FrameMismatchError,
+    LaserSafetyError,
     LowSignalError,
     PatternError,
     SaturationError,
     SettingError,
 )
-from opu_driver.laser import ArmedToken, Laser
+from opu_driver.laser import ArmedToken, Laser, log
 from opu_driver.layout import Layout
 from opu_driver.modulator import Modulator, Patterns
 
@@ -212,7 +213,8 @@ class Bench:
         """
         if not len(patterns):
             raise PatternError("No patterns to expose; give at least one.")
-        return np.concatenate([sequence.frames for sequence in self.stream([patterns])])
+        parts = [sequence.frames for sequence in self.stream([patterns])]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def stream(self, batches: Iterable[Patterns]) -> Iterator[Sequence]:
         """Show batches of patterns of any size and yield their frames, sequence by sequence.
@@ -392,7 +394,11 @@ class Bench:
 
 
 class _IdleLight:
-    """The laser's light: on while exposures are made, off soon after the last."""
+    """The laser's light: on while exposures are made, off soon after the last.
+
+    A thread watches over it: it darkens an idle bench, and polls the interlock while the laser
+    emits. Once the interlock has opened, the bench stays dark until it is opened anew.
+    """
 
     def __init__(self, laser: Laser, holder: str, idle_after_s: float) -> None:
         if not idle_after_s > 0:
@@ -404,14 +410,14 @@ class _IdleLight:
         self._stop = threading.Event()
         self._last_use = 0.0
         self._token: ArmedToken | None = None
+        self._tripped = False
         self._watch: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         self._token = self._laser.arm(self._holder)
+        self._tripped = False
         self._stop.clear()
-        self._watch = threading.Thread(
-            target=self._darken_when_idle, daemon=True, name="idle-light"
-        )
+        self._watch = threading.Thread(target=self._watch_over, daemon=True, name="bench-light")
         self._watch.start()
         return self
 
@@ -433,9 +439,14 @@ class _IdleLight:
         if self._token is None:
             raise DeviceStateError("The bench is not open; use it inside `with bench:`.")
         with self._lock:
+            if self._tripped:
+                raise LaserSafetyError(
+                    "The interlock opened while the laser was on, and the bench has been dark "
+                    "since. Find out why, then close and open the bench."
+                )
             self._last_use = time.monotonic()
             if self._laser.emitting:
-                self._laser.check()
+                self._check()
             else:
                 self._laser.emit(self._token)
 
@@ -443,12 +454,25 @@ class _IdleLight:
         with self._lock:
             self._laser.darken()
 
-    def _darken_when_idle(self) -> None:
-        while not self._stop.wait(self._idle_after_s / 4):
+    def _check(self) -> None:
+        try:
+            self._laser.check()
+        except LaserSafetyError:
+            self._tripped = True
+            raise
+
+    def _watch_over(self) -> None:
+        while not self._stop.wait(min(self._idle_after_s / 4, 0.5)):
             with self._lock:
-                idle_s = time.monotonic() - self._last_use
-                if idle_s > self._idle_after_s and self._laser.emitting:
+                if not self._laser.emitting:
+                    continue
+                if time.monotonic() - self._last_use > self._idle_after_s:
                     self._laser.darken()
+                    continue
+                try:
+                    self._check()
+                except LaserSafetyError as error:
+                    log.warning("%s: %s", self._laser.identity, error)
 
 
 def _joined(blocks: list[FrameBlock]) -> FrameBlock:
