@@ -1,0 +1,48 @@
+"""What a calibration refuses, grown on the one exception tree of `opu_driver.errors`.
+
+Frames that are too bright or too dark raise its `SaturationError` and `LowSignalError`.
+"""
+
+from __future__ import annotations
+
+from opu_driver.errors import InputError, OpuError
+
+
+class CalibrationError(OpuError):
+    """A calibration that cannot be made, used or trusted."""
+
+
+class CarrierError(CalibrationError):
+    """Fringes from which no field can be had."""
+
+
+class NoCarrierError(CarrierError):
+    """No sideband stands out of the spectrum: no interference reaches the camera."""
+
+
+class AliasedCarrierError(CarrierError):
+    """The sideband crosses the Nyquist frequency: the fringes are too fine for the pixels."""
+
+
+class OrdersOverlapError(CarrierError):
+    """The speckle's own spectrum at zero frequency reaches into the sideband."""
+
+
+class DriftError(CalibrationError):
+    """The interferometer moved too far between references to be followed."""
+
+
+class QualityError(CalibrationError):
+    """A measured quality figure lies outside its limit."""
+
+
+class StaleCalibrationError(CalibrationError):
+    """The calibration does not belong to the bench as it is now."""
+
+
+class CalibrationFileError(CalibrationError, InputError):
+    """A calibration file that cannot be written, read or trusted."""
+
+
+class CodesError(InputError):
+    """Vectors that the projector cannot show."""
