@@ -1,10 +1,10 @@
 """Patterns in, frames out: the devices of an optical bench, real and simulated, as one instrument.
 
-    from opu_driver import open_bench, simulated_bench
+from opu_driver import open_bench, simulated_bench
 
-    with simulated_bench("realistic", seed=1) as bench:  # or open_bench("bench.toml")
-        layout = bench.layout(n_inputs=10)
-        frames = bench.expose(layout.all_on())
+with simulated_bench("realistic", seed=1) as bench:  # or open_bench("bench.toml")
+    layout = bench.layout(n_inputs=10)
+    frames = bench.expose(layout.all_on())
 """
 
 from __future__ import annotations
