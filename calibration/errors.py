@@ -46,3 +46,7 @@ class CalibrationFileError(CalibrationError, InputError):
 
 class CodesError(InputError):
     """Vectors that the projector cannot show."""
+
+
+class FramesError(CalibrationError, InputError):
+    """Frames of a shape, type or content that no field can be had from."""
