@@ -194,27 +194,34 @@ def _refuse_aliasing(carrier: Carrier) -> None:
 
 
 def _refuse_overlap(carrier: Carrier, spectrum: _Spectrum) -> None:
-    """Look for |S|^2, which is round, where it cannot hide: a quarter turn from the sideband."""
-    if carrier.modulus >= 3 * carrier.radius:
+    ratio = carrier.modulus / carrier.radius
+    if ratio >= 3:
         return
-    radius = carrier.radius
-    sidebands = spectrum.disc(carrier.row, carrier.column, 1.1 * radius)
-    sidebands |= spectrum.disc(-carrier.row, -carrier.column, 1.1 * radius)
-    empty = spectrum.trusted & ~sidebands
-    turned = empty & spectrum.disc(-carrier.column, carrier.row, radius)
-    background = np.mean(spectrum.power[empty & (spectrum.modulus > 2.2 * radius)])
-    bright = np.mean(spectrum.power[spectrum.disc(carrier.row, carrier.column, 0.9 * radius)])
-    doubt = 3 * background * np.sum(_HANN_ALIKE) / math.sqrt(turned.sum() * spectrum.looks)
-    excess = max(float(np.mean(spectrum.power[turned]) - background - doubt), 0.0)
-    overlap = math.sqrt(excess / float(bright - background))
+    overlap = _speckle_in_sideband(carrier, spectrum) if ratio > 1.25 else 1.0
     if overlap > MAX_OVERLAP:
         raise OrdersOverlapError(
             f"The sideband, centre ({carrier.row:+.4f}, {carrier.column:+.4f}) and radius "
-            f"{radius:.4f} cycles/pixel, lies {carrier.modulus / radius:.2f} radii from zero "
-            f"frequency; |S|^2 reaches 2 radii and adds {overlap:.0%} to the field "
+            f"{carrier.radius:.4f} cycles/pixel, lies {ratio:.2f} radii from zero frequency; |S|^2 reaches 2 radii and adds {overlap:.0%} to the field "
             f"({MAX_OVERLAP:.0%} is allowed, 3 radii are clean). Tilt the reference more, make the "
             "speckle coarser, or give the reference more light."
         )
+
+
+def _speckle_in_sideband(carrier: Carrier, spectrum: _Spectrum) -> float:
+    """Amplitude of |S|^2 relative to the field, in the sideband.
+
+    The spectrum of |S|^2 is round: it is seen undisturbed a quarter turn from the sideband.
+    """
+    row, column, radius = carrier.row, carrier.column, carrier.radius
+    sidebands = spectrum.disc(row, column, 1.1 * radius)
+    sidebands |= spectrum.disc(-row, -column, 1.1 * radius)
+    empty = spectrum.trusted & ~sidebands
+    turned = empty & spectrum.disc(-column, row, radius)
+    background = float(np.mean(spectrum.power[empty & (spectrum.modulus > 2.2 * radius)]))
+    bright = float(np.mean(spectrum.power[spectrum.disc(row, column, 0.9 * radius)]))
+    scatter = float(np.sum(_HANN_ALIKE)) / math.sqrt(turned.sum() * spectrum.looks)
+    excess = float(np.mean(spectrum.power[turned])) - background * (1 + 3 * scatter)
+    return math.sqrt(max(excess, 0.0) / (bright - background))
 
 
 def _taper(length: int) -> NDArray[np.float32]:
