@@ -142,7 +142,7 @@ def test_a_device_that_fails_to_open_leaves_nothing_open(monkeypatch):
     monkeypatch.setattr(bench.camera, "_open", fail)
     with pytest.raises(DeviceLostError), bench:
         pass
-    assert not (bench.modulator.is_open or bench.camera.is_open or bench.laser.is_open)
+    assert not any(device.is_open for device in (bench.modulator, bench.camera, bench.laser))
 
 
 def test_a_closed_bench_refuses():
@@ -166,12 +166,16 @@ def test_the_exposure_that_fits_is_found_from_anywhere(start_us):
 
 
 def test_too_little_light_is_told_with_what_to_do():
-    with simulated_bench("quiet", electrons_per_nj=1e-7) as bench:
-        with pytest.raises((LowSignalError, FrameMismatchError)):
-            bench.fit_exposure(random_patterns(bench, 4))
+    with (
+        simulated_bench("quiet", electrons_per_nj=1e-7) as bench,
+        pytest.raises((LowSignalError, FrameMismatchError)),
+    ):
+        bench.fit_exposure(random_patterns(bench, 4))
 
 
 def test_too_much_light_is_told_with_what_to_do():
-    with simulated_bench("quiet", electrons_per_nj=5e3) as bench:
-        with pytest.raises((SaturationError, FrameMismatchError)):
-            bench.fit_exposure(random_patterns(bench, 4))
+    with (
+        simulated_bench("quiet", electrons_per_nj=5e3) as bench,
+        pytest.raises((SaturationError, FrameMismatchError)),
+    ):
+        bench.fit_exposure(random_patterns(bench, 4))
