@@ -49,7 +49,8 @@ def hadamard_vectors(n_inputs: int) -> Bits:
     """
     order = hadamard_order(n_inputs)
     both = np.arange(order)[:, None] & np.arange(n_inputs)
-    return (1 - np.bitwise_count(both) % 2).astype(np.uint8)
+    vectors: Bits = (1 - np.bitwise_count(both) % 2).astype(np.uint8)
+    return vectors
 
 
 def with_complements(vectors: Bits) -> Bits:

@@ -1,0 +1,373 @@
+"""Vectors through the bench: codes in, real outputs of the calibrated map out.
+
+A code e is shown as two exposures, e+ and e-; the difference of their fields is T e, free of every
+static bias. Larger integers are shown in bit planes, two exposures each. Phase and gain of the
+interferometer are followed by all-on exposures: the markers around each sequence, and one more in
+every `reference_interval` exposures.
+
+With N_R electrons a pixel of reference and N_S(e) = sum of the lit inputs' signal, the relative
+error of a ternary code's projection is (docs/architecture.md, Physics)
+
+    rel^2 = g (I+ + I- + 2 read^2 + q^2 / 6) / (N_R N_S(e)),
+
+where I+ and I- are the mean electrons a pixel of its two exposures, q the electrons of one grey
+value, and g = `Demodulator.noise_gain`, about pi r^2; the error of T itself comes on top.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration import drift
+from calibration.calibration_file import Calibration
+from calibration.errors import CodesError, StaleCalibrationError
+from calibration.saturation import refuse_saturation, saturated_pixels
+from opu_driver.bench import MARKERS, Bench, Sequence
+from opu_driver.errors import SettingError
+from opu_driver.modulator import Patterns
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LARGEST_CODE = 255
+"""Codes are integers from -255 to 255: at most eight bit planes."""
+
+_SEQUENCE = 512  # exposures in one sequence: as many frames as are held in memory at a time
+
+
+@dataclass(frozen=True)
+class ProjectionRecord:
+    """What one call of `project` cost, and how good it was.
+
+    The figures of the light are NaN for a call that needed none.
+
+    Attributes:
+        rows: Rows of codes.
+        shown_rows: Rows that were not zero everywhere.
+        exposures: Exposures of codes.
+        reference_exposures: Exposures of references and markers.
+        snr: Signal to noise (powers) of a projected field, averaged over the bit planes shown.
+        phase_drift_rad: Largest change of phase between two neighbouring references.
+        gain: Mean gain against the calibration's reference.
+        fidelity: Lowest fidelity of a sequence's references to the calibration's reference.
+        saturated_fraction: Fraction of pixels at full scale.
+    """
+
+    rows: int
+    shown_rows: int
+    exposures: int
+    reference_exposures: int
+    snr: float
+    phase_drift_rad: float
+    gain: float
+    fidelity: float
+    saturated_fraction: float
+
+
+@dataclass(frozen=True)
+class _Planes:
+    """Bit planes to show: `[plane, e+ or e-, input]`, of which row, and with what weight."""
+
+    bits: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def part(self, some: slice) -> _Planes:
+        return _Planes(self.bits[some], self.rows[some], self.weights[some])
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What one sequence of bit planes has cost and shown."""
+
+    exposures: int
+    references: int
+    power: float
+    noise: float
+    phase_drift_rad: float
+    gain: float
+    fidelity: float
+    saturated_fraction: float
+
+
+class OpticalProjector:
+    """The calibrated bench as a linear map.
+
+    Args:
+        bench: An open bench.
+        calibration: What was measured on it.
+        reference_interval: Exposures of codes between two references; 0 for the markers alone.
+        max_saturated_fraction: Largest allowed fraction of pixels at full scale.
+        min_fidelity: Smallest allowed fidelity of the references to the calibration's; below it
+            the medium or the alignment is another.
+        exposure_us: Exposure time; None for that of the calibration.
+
+    Attributes:
+        last: The record of the last call; None before the first.
+
+    Raises:
+        StaleCalibrationError: The calibration does not fit the bench.
+        SettingError: A number out of its limits.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        calibration: Calibration,
+        *,
+        reference_interval: int = 64,
+        max_saturated_fraction: float = 1e-3,
+        min_fidelity: float = 0.9,
+        exposure_us: float | None = None,
+    ) -> None:
+        if reference_interval < 0:
+            raise SettingError(
+                f"reference_interval = {reference_interval}; at least 1, or 0 for markers alone."
+            )
+        for name, value in (
+            ("max_saturated_fraction", max_saturated_fraction),
+            ("min_fidelity", min_fidelity),
+        ):
+            if not 0 <= value <= 1:
+                raise SettingError(f"{name} = {value:g}; it is a fraction, from 0 to 1.")
+        calibration.check(bench)
+        exposure_us = calibration.settings.exposure_us if exposure_us is None else exposure_us
+        bench.configure(replace(bench.settings, exposure_us=exposure_us))
+        self.n_inputs = calibration.n_inputs
+        self.n_outputs = calibration.n_outputs
+        self.last: ProjectionRecord | None = None
+        self._bench = bench
+        self._calibration = calibration
+        self._demodulate = calibration.demodulator()
+        self._interval = reference_interval
+        self._max_saturated_fraction = max_saturated_fraction
+        self._min_fidelity = min_fidelity
+        self._all_on = bench.layout(1).all_on()
+        self._totals = _Totals()
+
+    def fingerprint(self) -> str:
+        """Identity of B."""
+        return self._calibration.fingerprint()
+
+    def totals(self) -> Mapping[str, float]:
+        """The account since construction.
+
+        Rows and exposures are sums; `snr` is their mean over exposures; `phase_drift_rad` and
+        `saturated_fraction` are the largest, `fidelity` the smallest of any call.
+        """
+        return self._totals.as_mapping()
+
+    def project(self, codes: Tensor) -> Tensor:
+        """B times each row of codes, through the light.
+
+        Args:
+            codes: Integers of any numeric dtype, `[row, input]`, from -255 to 255. Ternary rows
+                take two exposures, others two a bit plane, rows of zeros none.
+
+        Returns:
+            float32 `[row, output]` on the CPU: codes @ B.T.
+
+        Raises:
+            CodesError: Codes that cannot be shown; nothing was exposed.
+            SaturationError: Too many pixels at full scale.
+            StaleCalibrationError: The light no longer is the calibration's.
+            DriftError: The phase moved too far between references.
+            FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As `Bench.stream`.
+        """
+        import torch
+
+        planes = _bit_planes(_checked(codes, self.n_inputs))
+        fields = np.zeros((len(codes), self._calibration.n_modes), np.complex64)
+        shown = [self._gather(*part, fields) for part in self._show(planes)]
+        self.last = _record(len(codes), planes, shown)
+        self._totals.add(self.last)
+        return torch.from_numpy(fields.view(np.float32))
+
+    def _show(self, planes: _Planes) -> Iterator[tuple[_Planes, NDArray[np.int64], Sequence]]:
+        """Bit planes with the places of their references, and the sequence that shows them."""
+        if not len(planes):
+            return
+        room = min(_SEQUENCE, self._bench.modulator.capacity - MARKERS)
+        if self._interval:
+            room -= room // (self._interval + 1)
+        step = max(room // 2, 1)
+        parts = [planes.part(slice(i, i + step)) for i in range(0, len(planes), step)]
+        places = [self._reference_places(2 * len(part)) for part in parts]
+        patterns = (self._patterns(*pair) for pair in zip(parts, places, strict=True))
+        yield from zip(parts, places, self._bench.stream(patterns), strict=True)
+
+    def _reference_places(self, exposures: int) -> NDArray[np.int64]:
+        """Numbers of the exposures before which a reference is shown."""
+        every = self._interval or exposures
+        return np.arange(every, exposures, every)
+
+    def _patterns(self, planes: _Planes, places: NDArray[np.int64]) -> Patterns:
+        bits = planes.bits.reshape(-1, self.n_inputs)
+        patterns = self._calibration.layout.render(bits)
+        return np.insert(patterns, places, self._all_on, axis=0) if len(places) else patterns
+
+    def _gather(
+        self,
+        planes: _Planes,
+        places: NDArray[np.int64],
+        sequence: Sequence,
+        fields: NDArray[np.complex64],
+    ) -> _Shown:
+        """Add a sequence's fields to their rows, in the calibration's phase and unit."""
+        saturated = self._saturated_fraction(sequence)
+        measured = self._demodulate(sequence.frames).reshape(len(sequence), -1)
+        markers = self._demodulate(sequence.markers[:2]).reshape(2, -1)
+        inserted = places + np.arange(len(places))
+        references = np.concatenate([markers[:1], measured[inserted], markers[1:]])
+        positions = np.concatenate([[-1], inserted, [len(sequence)]])
+        gains, noise, fidelity = self._compare(references)
+
+        own = np.delete(np.arange(len(sequence)), inserted)
+        corrections = self._calibration.scale / drift.interpolate(gains, positions, own)
+        codes = measured[own]
+        codes *= corrections.astype(np.complex64)[:, None]
+        differences = codes[0::2]
+        differences -= codes[1::2]
+        for weight in np.unique(planes.weights):  # within one weight no row occurs twice
+            same = planes.weights == weight
+            fields[planes.rows[same]] += weight * differences[same]
+
+        gain = float(np.mean(np.abs(gains)))
+        return _Shown(
+            exposures=len(own),
+            references=MARKERS + len(places),
+            power=float(np.vdot(differences, differences).real) / differences.size,
+            noise=2 * noise * (self._calibration.scale / gain) ** 2,
+            phase_drift_rad=drift.largest_step_rad(gains),
+            gain=gain / self._bench.relative_exposure,
+            fidelity=fidelity,
+            saturated_fraction=saturated,
+        )
+
+    def _saturated_fraction(self, sequence: Sequence) -> float:
+        parts = sequence.frames, sequence.markers
+        full = sum(saturated_pixels(part, self._bench.camera.saturation_level) for part in parts)
+        fraction = full / sum(part.size for part in parts)
+        refuse_saturation(fraction, self._max_saturated_fraction)
+        return fraction
+
+    def _compare(
+        self, references: NDArray[np.complex64]
+    ) -> tuple[NDArray[np.complex128], float, float]:
+        """Gains of the references against the calibration's, their noise, lowest fidelity."""
+        reference = self._calibration.reference
+        gains = drift.factors(references, reference)
+        noise = drift.noise(references, gains)
+        fidelity = float(drift.fidelity(references, reference, noise).min())
+        if not fidelity >= self._min_fidelity:
+            raise StaleCalibrationError(
+                f"The field of all inputs on has a fidelity of {fidelity:.3f} to that of the "
+                f"calibration of {self._calibration.made_at}; at least {self._min_fidelity:g} is "
+                "needed. The medium, the carrier or the alignment has changed: calibrate again."
+            )
+        return gains, noise, fidelity
+
+
+class _Totals:
+    """The account of all calls."""
+
+    def __init__(self) -> None:
+        self._rows = self._shown_rows = self._exposures = self._references = 0
+        self._snr = self._drift = self._saturated = 0.0
+        self._fidelity = 1.0
+
+    def add(self, record: ProjectionRecord) -> None:
+        self._rows += record.rows
+        self._shown_rows += record.shown_rows
+        if not record.exposures:
+            return
+        self._exposures += record.exposures
+        self._references += record.reference_exposures
+        self._snr += record.snr * record.exposures
+        self._drift = max(self._drift, record.phase_drift_rad)
+        self._saturated = max(self._saturated, record.saturated_fraction)
+        self._fidelity = min(self._fidelity, record.fidelity)
+
+    def as_mapping(self) -> dict[str, float]:
+        return {
+            "rows": float(self._rows),
+            "shown_rows": float(self._shown_rows),
+            "exposures": float(self._exposures),
+            "reference_exposures": float(self._references),
+            "snr": self._snr / self._exposures if self._exposures else math.nan,
+            "phase_drift_rad": self._drift,
+            "fidelity": self._fidelity,
+            "saturated_fraction": self._saturated,
+        }
+
+
+def _record(rows: int, planes: _Planes, shown: list[_Shown]) -> ProjectionRecord:
+    exposures = sum(part.exposures for part in shown)
+    power = sum(part.power * part.exposures for part in shown)
+    noise = sum(part.noise * part.exposures for part in shown)
+    return ProjectionRecord(
+        rows=rows,
+        shown_rows=len(np.unique(planes.rows)),
+        exposures=exposures,
+        reference_exposures=sum(part.references for part in shown),
+        snr=(max(power - noise, 0.0) / noise if noise else math.inf) if shown else math.nan,
+        phase_drift_rad=max((part.phase_drift_rad for part in shown), default=math.nan),
+        gain=sum(part.gain for part in shown) / len(shown) if shown else math.nan,
+        fidelity=min((part.fidelity for part in shown), default=math.nan),
+        saturated_fraction=max((part.saturated_fraction for part in shown), default=math.nan),
+    )
+
+
+def _checked(codes: Tensor, n_inputs: int) -> NDArray[np.int16]:
+    """The codes as integers.
+
+    Raises:
+        CodesError: Wrong shape, not finite, not integers, or too large.
+    """
+    if codes.ndim != 2 or codes.shape[1] != n_inputs:
+        raise CodesError(
+            f"Codes of shape {list(codes.shape)}; this projector takes [rows, {n_inputs}]."
+        )
+    values = codes.detach().cpu().numpy()
+    if values.dtype.kind not in "biuf":
+        raise CodesError(f"Codes of {codes.dtype}; give integers of a real dtype.")
+    if values.dtype.kind == "f":
+        wrong = values[values != np.rint(values)]  # NaN is unequal to itself
+        if wrong.size:
+            raise CodesError(
+                f"{wrong[0]:g} among the codes; a modulator shows integers only. Quantise them "
+                "with an encoder (ternary, sign or bit planes)."
+            )
+    largest = float(np.abs(values.astype(np.float64)).max(initial=0))
+    if largest > LARGEST_CODE:
+        raise CodesError(
+            f"A code of magnitude {largest:g}; up to {LARGEST_CODE} is shown, in eight bit planes. "
+            "Scale the codes down and multiply the projection back."
+        )
+    return values.astype(np.int16)
+
+
+def _bit_planes(codes: NDArray[np.int16]) -> _Planes:
+    """All bit planes that are not dark, lowest plane first."""
+    magnitude = np.abs(codes)
+    bits, rows, weights = [], [], []
+    for plane in range(int(magnitude.max(initial=0)).bit_length()):
+        lit = (magnitude >> plane) & 1 == 1
+        shown = np.flatnonzero(lit.any(axis=1))
+        signed = np.stack([lit & (codes > 0), lit & (codes < 0)], axis=1)
+        bits.append(signed[shown].astype(np.uint8))
+        rows.append(shown)
+        weights.append(np.full(len(shown), 2.0**plane, np.float32))
+    if not bits:
+        nothing = np.zeros((0, 2, codes.shape[1]), np.uint8)
+        return _Planes(nothing, np.zeros(0, np.int64), np.zeros(0, np.float32))
+    return _Planes(np.concatenate(bits), np.concatenate(rows), np.concatenate(weights))

@@ -1,0 +1,115 @@
+"""What a calibration is measured with, and whether a bench still is that."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from typing import Any, Self
+
+from pydantic import TypeAdapter
+
+from calibration.carrier import Carrier
+from calibration.demodulation import Demodulator
+from opu_driver.bench import Bench
+from opu_driver.camera import CameraSettings
+from opu_driver.device import Identity
+from opu_driver.errors import PatternError
+from opu_driver.layout import Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A bench at the time of a measurement, and how its frames become fields.
+
+    Attributes:
+        identities: Who the devices are: keys `modulator`, `camera`, `laser`.
+        settings: The camera's settings.
+        power_mw: Laser power, milliwatts.
+        relative_exposure: `Bench.relative_exposure`, us mW; fields are proportional to it.
+        layout: Where the inputs lie on the modulator.
+        carrier: Where the sideband lies in the spectrum of a frame.
+        decimation: Pixels between two points of the field's grid.
+        seed: Seed of the patterns that are drawn at random.
+        software: Version of this software.
+    """
+
+    identities: dict[str, Identity]
+    settings: CameraSettings
+    power_mw: float
+    relative_exposure: float
+    layout: Layout
+    carrier: Carrier
+    decimation: int
+    seed: int
+    software: str
+
+    @classmethod
+    def of(cls, bench: Bench, layout: Layout, demodulator: Demodulator, seed: int) -> Self:
+        """The setup that is in force on a bench."""
+        return cls(
+            identities=bench.identities,
+            settings=bench.settings,
+            power_mw=bench.power_mw,
+            relative_exposure=bench.relative_exposure,
+            layout=layout,
+            carrier=demodulator.carrier,
+            decimation=demodulator.decimation,
+            seed=seed,
+            software=version("opu"),
+        )
+
+    @property
+    def n_inputs(self) -> int:
+        """Length of the vectors."""
+        return self.layout.n_inputs
+
+    def demodulator(self) -> Demodulator:
+        """What turns the frames of this setup into its fields."""
+        shape = self.settings.region.shape
+        return Demodulator(shape, self.carrier, decimation=self.decimation)
+
+    def mismatches(self, bench: Bench) -> list[str]:
+        """What of this setup does not hold on a bench, each told with both values.
+
+        Exposure time, laser power and trigger may differ: they only scale the fields.
+        """
+        found = [
+            f"the {kind} is {bench.identities[kind]}, it was {identity}"
+            for kind, identity in self.identities.items()
+            if not identity.same_device(bench.identities[kind])
+        ]
+        for name in ("region", "pixel_format", "gain_db"):
+            now, then = getattr(bench.settings, name), getattr(self.settings, name)
+            if now != then:
+                found.append(f"{name} is {now}, it was {then}")
+        try:
+            layout = bench.layout(self.n_inputs)
+        except PatternError as error:
+            return [*found, f"the layout is impossible: {error}"]
+        for name in ("shape", "levels", "grid", "macropixel"):
+            now, then = getattr(layout, name), getattr(self.layout, name)
+            if now != then:
+                found.append(f"the layout's {name} is {now}, it was {then}")
+        return found
+
+
+def to_json(setup: Setup, **more: Any) -> str:
+    """A setup, and whatever else belongs to it, as text; of a subclass only the setup."""
+    content = {f.name: getattr(setup, f.name) for f in fields(Setup)}
+    content["identities"] = {kind: asdict(who) for kind, who in setup.identities.items()}
+    for name in ("settings", "layout", "carrier"):
+        content[name] = asdict(content[name])
+    return json.dumps({"setup": content, **more})
+
+
+def from_json(text: str) -> tuple[Setup, dict[str, Any]]:
+    """What `to_json` has written.
+
+    Raises:
+        ValueError: It has not.
+    """
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError("no setup")
+    return TypeAdapter(Setup).validate_python(content.pop("setup", None)), content
