@@ -201,9 +201,10 @@ def _refuse_overlap(carrier: Carrier, spectrum: _Spectrum) -> None:
     if overlap > MAX_OVERLAP:
         raise OrdersOverlapError(
             f"The sideband, centre ({carrier.row:+.4f}, {carrier.column:+.4f}) and radius "
-            f"{carrier.radius:.4f} cycles/pixel, lies {ratio:.2f} radii from zero frequency; |S|^2 reaches 2 radii and adds {overlap:.0%} to the field "
-            f"({MAX_OVERLAP:.0%} is allowed, 3 radii are clean). Tilt the reference more, make the "
-            "speckle coarser, or give the reference more light."
+            f"{carrier.radius:.4f} cycles/pixel, lies {ratio:.2f} radii from zero frequency; "
+            f"|S|^2 reaches 2 radii and adds {overlap:.0%} to the field. {MAX_OVERLAP:.0%} is "
+            "allowed, and 3 radii are clean: tilt the reference more, make the speckle coarser, "
+            "or give the reference more light."
         )
 
 

@@ -1,58 +1,194 @@
-"""From frames to fields: the sideband at the carrier, brought to zero frequency and decimated."""
+"""From frames to fields: the sideband at the carrier, brought to zero frequency and decimated.
+
+A frame |R + S|^2 holds R* S at the carrier, its twin R S* opposite, and |R|^2 + |S|^2 around zero
+frequency. A mask in the Fourier plane keeps the sideband's disc; shifted to zero frequency, it
+needs only every d-th pixel to be known. The mask is flat up to the sideband's radius r, where the
+signal ends, and falls as a raised cosine to zero at 1.15 r (a sharp edge would ring across the
+frame from its borders). The grid samples the signal without aliasing when 2 r <= 1/d; of the
+mask's skirt, where there is only noise, the outermost part may fold back, and is in `noise_gain`.
+
+The whole map is linear. It is done in single precision, for some frames at a time so that what
+lies between the steps stays in the cache, and with as many threads as `scipy.fft.set_workers` says
+(one by default).
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
 from calibration.carrier import Carrier
+from calibration.errors import FramesError
 from opu_driver.camera import Frames
 from opu_driver.errors import SettingError
 
 EDGE = 0.15
 """Width of the sideband mask's soft edge, as a fraction of the sideband's radius."""
 
+_CHUNK_PIXELS = 1 << 18  # taken at a time
+
 
 class Demodulator:
     """Turns frames into the complex field R* S, in grey values, on a coarser grid.
 
+    Grid point (i, j) is the field at pixel (i d, j d) of the frame, d the decimation. Within a
+    speckle grain or two of the frame's borders, the field mixes with that of the opposite border:
+    still linear in the light, but not the field at that pixel.
+
+    A static bias (the field of an all-off exposure) is for the caller to subtract.
+
     Args:
         frame_shape: Rows and columns of a frame.
         carrier: Where the sideband is.
-        decimation: Pixels between grid points; None for the largest that divides the frame and
-            samples the field without aliasing.
+        decimation: Pixels between grid points along rows and columns; None for the largest that
+            divides the frame and has 2 r <= 1/d.
+
+    Attributes:
+        frame_shape: Rows and columns of a frame.
+        carrier: Where the sideband is.
+        decimation: Pixels between grid points.
+        grid_shape: Rows and columns of a field.
+        n_modes: Points of the grid.
+        noise_gain: Variance (mean of |noise|^2) of a demodulated mode, for pixels with white noise
+            of variance 1. It is about 1.13 pi r^2: pi r^2 is the shot limit.
+
+    Raises:
+        SettingError: A decimation that does not divide the frame or aliases the field.
     """
 
     def __init__(
         self, frame_shape: tuple[int, int], carrier: Carrier, *, decimation: int | None = None
     ) -> None:
         rows, columns = frame_shape
+        allowed = [
+            d
+            for d in range(1, min(frame_shape) + 1)
+            if rows % d == 0 and columns % d == 0 and (d == 1 or 2 * carrier.radius * d <= 1)
+        ]
         if decimation is None:
-            decimation = max(
-                d
-                for d in range(1, min(frame_shape) + 1)
-                if not rows % d and not columns % d and (d == 1 or 2 * carrier.radius * d <= 1)
+            decimation = max(allowed)
+        elif decimation not in allowed:
+            raise SettingError(
+                f"decimation = {decimation}; frames of {rows} x {columns} with a sideband radius "
+                f"of {carrier.radius:.4f} cycles/pixel can be decimated by "
+                f"{', '.join(map(str, allowed))}."
             )
-        if rows % decimation or columns % decimation:
-            raise SettingError(f"decimation = {decimation} does not divide {rows} x {columns}.")
-        self.carrier = carrier
         self.frame_shape = frame_shape
+        self.carrier = carrier
         self.decimation = decimation
         self.grid_shape = rows // decimation, columns // decimation
         self.n_modes = self.grid_shape[0] * self.grid_shape[1]
-        row = (scipy.fft.fftfreq(rows)[:, None] - carrier.row + 0.5) % 1 - 0.5
-        column = (scipy.fft.fftfreq(columns) - carrier.column + 0.5) % 1 - 0.5
-        beyond = (np.hypot(row, column) / carrier.radius - 1) / EDGE
-        self._mask = (0.5 + 0.5 * np.cos(np.pi * np.clip(beyond, 0, 1))).astype(np.float32)
-        self.noise_gain = float(np.mean(self._mask**2))
-        i, j = np.ogrid[0:rows:decimation, 0:columns:decimation]
-        ramp = np.exp(-2j * np.pi * (carrier.row * i + carrier.column * j))
-        self._ramp = ramp.astype(np.complex64)
+        down = _Axis(rows, carrier.row, carrier.radius, decimation)
+        across = _Axis(columns, carrier.column, carrier.radius, decimation)
+        self._down, self._across, self._mask = down, across, _mask(down, across)
+        self.noise_gain = float(np.sum(self._mask**2)) / (rows * columns)
+        self._wave = down.carrier_wave()[:, None] * across.carrier_wave()
+        self._wave /= np.float32(decimation**2)
 
     def __call__(self, frames: Frames) -> NDArray[np.complex64]:
-        """Fields `[frame, grid row, grid column]` of frames `[frame, row, column]`."""
-        d = self.decimation
-        spectra = scipy.fft.fft2(frames.astype(np.float32)) * self._mask
-        fields: NDArray[np.complex64] = scipy.fft.ifft2(spectra)[:, ::d, ::d] * self._ramp
+        """The fields of frames.
+
+        Args:
+            frames: Grey values `[frame, row, column]`, of any real type.
+
+        Returns:
+            complex64 `[frame, grid row, grid column]`, R* S in grey values.
+
+        Raises:
+            FramesError: Frames of another shape than the demodulator's, or not finite.
+        """
+        if frames.ndim != 3 or frames.shape[1:] != self.frame_shape:
+            raise FramesError(
+                f"Frames of shape {list(frames.shape)}; this demodulator takes "
+                f"[n, {self.frame_shape[0]}, {self.frame_shape[1]}]."
+            )
+        if frames.dtype.kind not in "uif":
+            raise FramesError(f"Frames of {frames.dtype}; give real grey values.")
+        if frames.dtype.kind == "f" and not np.isfinite(frames).all():
+            raise FramesError("Frames with values that are not finite; look at the camera.")
+        fields = np.empty((len(frames), *self.grid_shape), np.complex64)
+        chunk = max(_CHUNK_PIXELS // (self.frame_shape[0] * self.frame_shape[1]), 1)
+        for first in range(0, len(frames), chunk):
+            block = frames[first : first + chunk].astype(np.float32)
+            fields[first : first + chunk] = self._demodulate(block)
         return fields
+
+    def _demodulate(self, frames: NDArray[np.float32]) -> NDArray[np.complex64]:
+        down, across = self._down, self._across
+        rows_to_frequencies = scipy.fft.rfft if across.within_half else scipy.fft.fft
+        lines = rows_to_frequencies(frames, axis=2)[:, :, across.bins % across.length]
+        spectra = scipy.fft.fft(lines, axis=1, overwrite_x=True)
+        sidebands = spectra[:, down.bins % down.length] * self._mask
+        folded = across.fold(down.fold(sidebands, axis=1), axis=2)
+        fields: NDArray[np.complex64] = scipy.fft.ifft2(folded, overwrite_x=True) * self._wave
+        return fields
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of a frame, and the frequency bins of the mask along it.
+
+    Attributes:
+        length: Pixels.
+        carrier: Carrier frequency, cycles/pixel.
+        radius: Sideband radius, cycles/pixel.
+        decimation: Pixels between grid points.
+    """
+
+    length: int
+    carrier: float
+    radius: float
+    decimation: int
+
+    @property
+    def bins(self) -> NDArray[np.int64]:
+        """The bins within the mask, in steps of 1/length cycles/pixel; not wrapped."""
+        reach = self.radius * (1 + EDGE)
+        first = np.ceil((self.carrier - reach) * self.length)
+        last = np.floor((self.carrier + reach) * self.length)
+        return np.arange(int(first), int(last) + 1)
+
+    @property
+    def offsets(self) -> NDArray[np.float64]:
+        """Distance of the bins from the carrier, cycles/pixel."""
+        return self.bins / self.length - self.carrier
+
+    @property
+    def twin_offsets(self) -> NDArray[np.float64]:
+        """Distance of the bins from the twin, around the Nyquist edge, cycles/pixel."""
+        return (self.bins / self.length + self.carrier + 0.5) % 1 - 0.5
+
+    @property
+    def grid(self) -> int:
+        """Grid points."""
+        return self.length // self.decimation
+
+    @property
+    def within_half(self) -> bool:
+        """Whether the bins are among the positive frequencies that a real transform gives."""
+        return bool(self.bins[0] >= 0 and self.bins[-1] <= self.length // 2)
+
+    def carrier_wave(self) -> NDArray[np.complex64]:
+        """What brings the carrier to zero on the grid, `[grid point]`."""
+        turns = self.carrier * np.arange(0, self.length, self.decimation)
+        return np.asarray(np.exp(-2j * np.pi * turns), np.complex64)
+
+    def fold(self, values: NDArray[np.complex64], axis: int) -> NDArray[np.complex64]:
+        """Add up the bins that the grid cannot tell apart, in the order of `scipy.fft.ifft`."""
+        values = np.moveaxis(values, axis, 0)
+        folded = np.zeros((self.grid, *values.shape[1:]), np.complex64)
+        for first in range(0, len(values), self.grid):
+            some = slice(first, first + self.grid)
+            folded[self.bins[some] % self.grid] += values[some]
+        return np.moveaxis(folded, 0, axis)
+
+
+def _mask(down: _Axis, across: _Axis) -> NDArray[np.float32]:
+    """Flat to r, a raised cosine to (1 + EDGE) r; nothing of what is nearer to the twin."""
+    distance = np.hypot(down.offsets[:, None], across.offsets)
+    to_twin = np.hypot(down.twin_offsets[:, None], across.twin_offsets)
+    beyond = np.clip((distance / down.radius - 1) / EDGE, 0, 1)
+    return np.where(distance < to_twin, (1 + np.cos(np.pi * beyond)) / 2, 0).astype(np.float32)
