@@ -28,7 +28,7 @@ from opu_driver.errors import SettingError
 EDGE = 0.15
 """Width of the sideband mask's soft edge, as a fraction of the sideband's radius."""
 
-_CHUNK_PIXELS = 1 << 18  # taken at a time
+_CHUNK_PIXELS = 1 << 17  # taken at a time
 
 
 class Demodulator:

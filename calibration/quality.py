@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,17 @@ class Quality:
 
 @dataclass(frozen=True)
 class QualityLimits:
-    """What a calibration must reach; a lower limit where more is better, else an upper one."""
+    """What a calibration must reach to be used.
+
+    Attributes:
+        held_out_correlation: At least.
+        held_out_error: At most.
+        split_half: At least.
+        linearity: At most.
+        snr: At least.
+        visibility: At least.
+        saturated_fraction: At most.
+    """
 
     held_out_correlation: float = 0.95
     held_out_error: float = 0.3
@@ -55,11 +65,33 @@ class QualityLimits:
     saturated_fraction: float = 1e-3
 
 
+_AT_MOST = {"held_out_error", "linearity", "saturated_fraction"}
+
+
 def check(quality: Quality, limits: QualityLimits | None = None) -> None:
-    """Raise QualityError, naming each figure, if one lies outside its limit."""
+    """Refuse a calibration whose figures lie outside their limits.
+
+    Args:
+        quality: The figures.
+        limits: What they must reach; None for the defaults.
+
+    Raises:
+        QualityError: Names each figure that fails (NaN fails), its value and its limit.
+    """
     limits = limits or QualityLimits()
-    if quality.snr < limits.snr:
-        raise QualityError(f"snr = {quality.snr:.3g}; at least {limits.snr:g} is needed.")
+    failures = []
+    for limit in fields(limits):
+        figure, bound = getattr(quality, limit.name), getattr(limits, limit.name)
+        passed = figure <= bound if limit.name in _AT_MOST else figure >= bound
+        if not passed:
+            kind = "at most" if limit.name in _AT_MOST else "at least"
+            failures.append(f"{limit.name} = {figure:.4g} ({kind} {bound:g})")
+    if failures:
+        raise QualityError(
+            f"The calibration is not good enough: {', '.join(failures)}. Look at the exposure, at "
+            "the stability of the interferometer and at the visibility of the fringes, then "
+            "calibrate again."
+        )
 
 
 def correlation(measured: Fields, predicted: Fields) -> float:
@@ -102,17 +134,49 @@ def signal_to_noise(first: Fields, second: Fields) -> float:
     return max(power - noise, 0.0) / noise if noise else float("inf")
 
 
-def visibility(fields: Fields, mean_grey: float) -> float:
-    """Fringe visibility: twice the field's rms over the mean grey value above black."""
-    return float(2 * np.sqrt(np.mean(np.abs(fields) ** 2)) / mean_grey)
+def visibility(interference: Fields, mean_grey: float) -> float:
+    """Fringe visibility: twice the rms of the field R* S over the mean grey value above black."""
+    return float(2 * np.sqrt(np.mean(np.abs(interference) ** 2)) / mean_grey)
 
 
 def normalised_singular_values(T: Fields) -> NDArray[np.float32]:
-    """Singular values, falling, over the square root of (modes x mean square entry).
+    """Singular values of a matrix `[mode, input]`, falling, normalised by its size and strength.
 
-    Their squares have the mean 1 (where there are at least as many modes as inputs).
+    They are divided by the square root of (modes x mean square entry): if no mode is without
+    signal, and there are at least as many modes as inputs, the mean of their squares is 1.
     """
     values = np.linalg.svd(T, compute_uv=False)
     scale = np.sqrt(T.shape[0] * np.mean(np.abs(T) ** 2))
     normalised: NDArray[np.float32] = (values / scale).astype(np.float32)
     return normalised
+
+
+def marchenko_pastur(values: NDArray[np.floating[Any]], ratio: float) -> NDArray[np.float64]:
+    """Density of the singular values of a random complex Gaussian matrix, mean square 1.
+
+    With s the singular value and c = inputs / effective modes <= 1, the law of Marchenko and
+    Pastur is p(s) = sqrt((b^2 - s^2)(s^2 - a^2)) / (pi c s) between a = 1 - sqrt(c) and
+    b = 1 + sqrt(c). Pure noise follows it as well as a good matrix: it shows what is wrong with a
+    matrix (a static bias, inputs that do not reach the camera), never that one is right.
+
+    Args:
+        values: Normalised singular values, of any shape.
+        ratio: c, from 0 to 1.
+
+    Returns:
+        The density there, the same shape.
+    """
+    low, high = (1 - np.sqrt(ratio)) ** 2, (1 + np.sqrt(ratio)) ** 2
+    squares = np.asarray(values, np.float64) ** 2
+    inside = np.sqrt(np.maximum((high - squares) * (squares - low), 0))
+    return np.asarray(inside / (np.pi * ratio * np.maximum(np.sqrt(squares), 1e-12)))
+
+
+def effective_modes(radius: float, frame_shape: tuple[int, int]) -> float:
+    """Independent modes in a frame: pi r^2 pixels, the area of the sideband in bins.
+
+    Args:
+        radius: Sideband radius, cycles/pixel.
+        frame_shape: Rows and columns of a frame.
+    """
+    return float(np.pi * radius**2 * frame_shape[0] * frame_shape[1])
