@@ -19,7 +19,7 @@ from calibration.demodulation import Demodulator
 from calibration.errors import CalibrationFileError, DriftError, StaleCalibrationError
 from calibration.field_log import FieldLog
 from calibration.quality import Quality, QualityLimits
-from calibration.saturation import refuse_saturation, saturated_pixels
+from calibration.saturation import checked_saturation
 from calibration.setup import Setup, from_json, to_json
 from calibration.transmission_matrix import (
     AlignedPairs,
@@ -29,7 +29,7 @@ from calibration.transmission_matrix import (
     transmission_matrix,
     with_complements,
 )
-from opu_driver.bench import MARKERS, Bench, Sequence
+from opu_driver.bench import MARKERS, Bench
 from opu_driver.errors import SettingError
 from opu_driver.layout import Layout
 from opu_driver.modulator import Patterns
@@ -240,19 +240,12 @@ def _measure(
     tell("fields", log.done * log.sequence, total)
     first = log.markers[0, 0] if log.done else None
     for start, sequence in zip(starts, bench.stream(batches), strict=True):
-        saturated = _saturated_fraction(sequence, bench.camera.saturation_level)
-        refuse_saturation(saturated, largest_saturated)
+        saturated = checked_saturation(sequence, bench.camera.saturation_level, largest_saturated)
         markers = demodulate(sequence.markers).reshape(3, -1)
         first = markers[0] if first is None else first
         _refuse_another_field(markers[:2], first)
         log.append(demodulate(sequence.frames).reshape(len(sequence), -1), markers, saturated)
         tell("fields", min(start + log.sequence, total), total)
-
-
-def _saturated_fraction(sequence: Sequence, saturation_level: float) -> float:
-    parts = sequence.frames, sequence.markers
-    full = sum(saturated_pixels(frames, saturation_level) for frames in parts)
-    return full / sum(frames.size for frames in parts)
 
 
 def _refuse_another_field(markers: NDArray[np.complex64], first: NDArray[np.complex64]) -> None:

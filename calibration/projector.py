@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from calibration import drift
 from calibration.calibration_file import Calibration
 from calibration.errors import CodesError, StaleCalibrationError
-from calibration.saturation import refuse_saturation, saturated_pixels
+from calibration.saturation import checked_saturation
 from opu_driver.bench import MARKERS, Bench, Sequence
 from opu_driver.errors import SettingError
 from opu_driver.modulator import Patterns
@@ -106,7 +106,8 @@ class OpticalProjector:
         bench: An open bench.
         calibration: What was measured on it.
         reference_interval: Exposures of codes between two references; 0 for the markers alone.
-        max_saturated_fraction: Largest allowed fraction of pixels at full scale.
+        max_saturated_fraction: Largest allowed fraction of pixels at full scale, of the frames
+            and of the markers.
         min_fidelity: Smallest allowed fidelity of the references to the calibration's; below it
             the medium or the alignment is another.
         exposure_us: Exposure time; None for that of the calibration.
@@ -223,7 +224,9 @@ class OpticalProjector:
         fields: NDArray[np.complex64],
     ) -> _Shown:
         """Add a sequence's fields to their rows, in the calibration's phase and unit."""
-        saturated = self._saturated_fraction(sequence)
+        saturated = checked_saturation(
+            sequence, self._bench.camera.saturation_level, self._max_saturated_fraction
+        )
         measured = self._demodulate(sequence.frames).reshape(len(sequence), -1)
         markers = self._demodulate(sequence.markers[:2]).reshape(2, -1)
         inserted = places + np.arange(len(places))
@@ -252,13 +255,6 @@ class OpticalProjector:
             fidelity=fidelity,
             saturated_fraction=saturated,
         )
-
-    def _saturated_fraction(self, sequence: Sequence) -> float:
-        parts = sequence.frames, sequence.markers
-        full = sum(saturated_pixels(part, self._bench.camera.saturation_level) for part in parts)
-        fraction = full / sum(part.size for part in parts)
-        refuse_saturation(fraction, self._max_saturated_fraction)
-        return fraction
 
     def _compare(
         self, references: NDArray[np.complex64]

@@ -6,26 +6,36 @@ import math
 
 import numpy as np
 
+from opu_driver.bench import Sequence
 from opu_driver.camera import Frames
 from opu_driver.errors import SaturationError
 
 
-def saturated_pixels(frames: Frames, saturation_level: float) -> int:
-    """How many pixels of the frames are full."""
-    if frames.dtype.kind == "f":
-        return int(np.count_nonzero(frames >= saturation_level))
-    level = frames.dtype.type(math.ceil(saturation_level))  # compared as integers: ten times faster
-    return int(np.count_nonzero(frames >= level))
+def saturated_fraction(frames: Frames, saturation_level: float) -> float:
+    """Which fraction of the pixels is full."""
+    level: float = saturation_level
+    if frames.dtype.kind != "f":
+        level = frames.dtype.type(math.ceil(level))  # compared as integers: ten times faster
+    return float(np.count_nonzero(frames >= level) / frames.size)
 
 
-def refuse_saturation(fraction: float, allowed: float) -> None:
-    """Raise if more than the allowed fraction of pixels is full.
+def checked_saturation(sequence: Sequence, saturation_level: float, allowed: float) -> float:
+    """Fraction of full pixels in a sequence; its own frames and its markers each have to pass.
+
+    The markers are few and the brightest of all: where they saturate, the measured gain is wrong
+    long before it shows in the mean over all frames.
 
     Raises:
-        SaturationError: It is.
+        SaturationError: More than the allowed fraction of pixels is full.
     """
-    if fraction > allowed:
-        raise SaturationError(
-            f"{fraction:.2%} of the pixels are at full scale; up to {allowed:.2%} are allowed. "
-            "Shorten the exposure or lower the laser power."
-        )
+    fractions = {
+        "frames": saturated_fraction(sequence.frames, saturation_level),
+        "markers": saturated_fraction(sequence.markers, saturation_level),
+    }
+    for name, fraction in fractions.items():
+        if fraction > allowed:
+            raise SaturationError(
+                f"{fraction:.2%} of the pixels of the {name} are at full scale; up to "
+                f"{allowed:.2%} are allowed. Shorten the exposure or lower the laser power."
+            )
+    return fractions["frames"]
