@@ -1,0 +1,176 @@
+"""The scattering medium: its transmission matrix, how it drifts, and the speckle behind it.
+
+The matrix `T` is complex Gaussian, from the cells of the modulator to the modes of the speckle: the
+plane waves whose frequencies lie in a disc of radius r. The field on the sensor is the Fourier sum
+of its modes, on a grid larger than the sensor, so that a frame is a part of a larger speckle.
+
+`T` is renewed as `T <- sqrt(1-e) T + sqrt(e) N` a frame. New matrices are drawn only where e has
+added up to `RENEWAL`; in between T moves along the great circle from one to the next,
+
+    T(u) = cos(u w) T + sin(u w) N,   cos(w) = sqrt(1 - RENEWAL),   0 <= u < 1,
+
+which is smooth, as a bench is from one frame to the next, has the same statistics at all times, and
+has the stated decorrelation from one renewal to any other.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from opu_driver.camera import Region
+from opu_driver.virtual.settings import SceneSettings
+
+RENEWAL = 1e-3
+"""Part of the field's power that a step from one drawn matrix to the next renews."""
+
+MARGIN = 1.25
+"""Side of the speckle field relative to that of the sensor, where frames are not periodic."""
+
+_CHUNK_BYTES = 1 << 26
+
+
+class Medium:
+    """The medium between the modulator's cells and a sensor.
+
+    Fields have the unit in which half of the cells, lit, make a mean intensity of 1.
+
+    Args:
+        settings: Of the scene.
+        sensor_shape: Rows and columns of the sensor.
+        seed: Of the matrix and of all its renewals.
+        workers: Threads for Fourier transforms.
+
+    Attributes:
+        grid: Rows and columns of the field of which the sensor sees a part.
+        n_modes: Modes in the disc.
+        n_sources: Cells, and as the last source the gaps between the mirrors.
+        carrier: Row and column frequency of the fringes, cycles/pixel.
+        contrast: What the pixel's aperture leaves of fringes at the carrier's frequency.
+    """
+
+    def __init__(
+        self, settings: SceneSettings, sensor_shape: tuple[int, int], seed: int, workers: int
+    ) -> None:
+        rows, columns = (
+            n if settings.periodic else scipy.fft.next_fast_len(math.ceil(MARGIN * n))
+            for n in sensor_shape
+        )
+        self.grid = (rows, columns)
+        self.carrier = (
+            (
+                round(settings.carrier[0] * rows) / rows,
+                round(settings.carrier[1] * columns) / columns,
+            )
+            if settings.periodic
+            else settings.carrier
+        )
+        self._row = scipy.fft.fftfreq(rows)
+        self._column = scipy.fft.fftfreq(columns)
+        inside = np.hypot(self._row[:, None], self._column) <= settings.speckle_radius
+        self._used = np.flatnonzero(inside.any(axis=0))
+        self._at_row, self._at_column = np.nonzero(inside[:, self._used])
+        self.n_modes = len(self._at_row)
+        self.n_sources = settings.cells[0] * settings.cells[1] + 1
+        self.contrast = float(_aperture(settings.pixel_fill, *self.carrier))
+        relative = (
+            _aperture(
+                settings.pixel_fill,
+                self.carrier[0] + self._row[self._at_row],
+                self.carrier[1] + self._column[self._used[self._at_column]],
+            )
+            / self.contrast
+        )
+        half_lit = (self.n_sources - 1) / 2
+        self._envelope = (relative / math.sqrt(half_lit * self.n_modes)).astype(np.float32)
+        self._seed = seed
+        self._workers = workers
+        self._renewals = 0
+        self._per_frame = settings.decorrelation / RENEWAL
+        self._now = self._drawn(0)
+        self._next = self._drawn(1) if self._per_frame else None
+
+    @property
+    def renewals(self) -> int:
+        """How often a new matrix was drawn; with it, the bases of `modes` change."""
+        return self._renewals
+
+    @property
+    def drifts(self) -> bool:
+        """Whether the matrix changes at all, and `modes` has two parts."""
+        return self._next is not None
+
+    def frames_left(self, age: int) -> int | None:
+        """Frames from `age` on until the next renewal; None if there is none."""
+        if not self._per_frame:
+            return None
+        left = math.ceil((self._renewals + 1) / self._per_frame) - age
+        return max(left, 0)
+
+    def grow_to(self, age: int) -> None:
+        """Renew the matrix up to an age in frames."""
+        while self._next is not None and self.frames_left(age) == 0:
+            w = math.asin(math.sqrt(RENEWAL))
+            self._now *= np.float32(math.cos(w))
+            self._next *= np.float32(math.sin(w))
+            self._now += self._next
+            self._renewals += 1
+            self._next = self._drawn(self._renewals + 1)
+
+    def weights(self, ages: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Shares `[frame, part]` of the parts of `modes` at ages since the last renewal."""
+        if self._next is None:
+            return np.ones((len(ages), 1), np.float32)
+        angle = (ages * self._per_frame - self._renewals) * math.asin(math.sqrt(RENEWAL))
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+
+    def modes(
+        self, sources: NDArray[np.float32] | NDArray[np.complex64]
+    ) -> list[NDArray[np.complex64]]:
+        """Modes `[n, mode]` of light from sources `[n, source]`, in each part of the matrix."""
+        parts = [self._now] if self._next is None else [self._now, self._next]
+        if np.iscomplexobj(sources):
+            return [sources @ part for part in parts]
+        real = np.ascontiguousarray(sources, np.float32)
+        return [(real @ part.view(np.float32)).view(np.complex64) for part in parts]
+
+    def fields(self, modes: NDArray[np.complex64], region: Region) -> NDArray[np.complex64]:
+        """Fields `[n, pixel]` of modes `[n, mode]` on a region of the sensor."""
+        fields = np.empty((len(modes), region.height * region.width), np.complex64)
+        step = max(1, _CHUNK_BYTES // (8 * self.grid[0] * self.grid[1]))
+        for k in range(0, len(modes), step):
+            fields[k : k + step] = self._transform(modes[k : k + step], region)
+        return fields
+
+    def _transform(self, modes: NDArray[np.complex64], region: Region) -> NDArray[np.complex64]:
+        """Inverse transform of the disc: first its columns alone, then the region's rows alone."""
+        disc = np.zeros((len(modes), self.grid[0], len(self._used)), np.complex64)
+        disc[:, self._at_row, self._at_column] = modes * self._envelope
+        tall = scipy.fft.ifft(disc, axis=1, norm="forward", workers=self._workers)
+        wide = np.zeros((len(modes), region.height, self.grid[1]), np.complex64)
+        wide[:, :, self._used] = tall[:, region.row : region.row + region.height]
+        whole = scipy.fft.ifft(
+            wide, axis=2, norm="forward", workers=self._workers, overwrite_x=True
+        )
+        seen = whole[:, :, region.column : region.column + region.width]
+        return seen.reshape(len(modes), -1)
+
+    def _drawn(self, number: int) -> NDArray[np.complex64]:
+        rng = np.random.default_rng([self._seed, number])
+        pairs = rng.standard_normal((self.n_sources, 2 * self.n_modes), np.float32)
+        pairs *= np.float32(math.sqrt(0.5))
+        return pairs.view(np.complex64)
+
+
+def _aperture(
+    fill: float, row: float | NDArray[np.float64], column: float | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Transfer function of a square pixel that collects light on a part `fill` of its area."""
+    side = math.sqrt(fill)
+    transfer: NDArray[np.float64] = np.sinc(side * np.asarray(row)) * np.sinc(
+        side * np.asarray(column)
+    )
+    return transfer

@@ -1,0 +1,213 @@
+"""From patterns to the fields on a region of the sensor, the cheaper way of two.
+
+Few groups of mirrors: the groups' fields are kept pixel by pixel, and a pattern's field is the
+sum of those that are lit. Many: cells to modes by a matrix product, modes to pixels by a transform.
+Both are the same linear algebra, both are done anew for each exposure.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opu_driver.camera import Region
+from opu_driver.modulator import Patterns
+from opu_driver.virtual.medium import Medium
+from opu_driver.virtual.mirrors import Groups, Mirrors
+from opu_driver.virtual.settings import SceneSettings
+
+SUM_NS = 0.25
+"""Nanoseconds to add one group's field to a pixel."""
+PRODUCT_NS = 0.03
+"""Nanoseconds to add one cell's light to a mode."""
+TRANSFORM_NS = 8.0
+"""Nanoseconds a pixel of the field to transform modes."""
+
+_Light = TypeVar("_Light", np.float32, np.complex64)
+_FIELDS_BYTES = 3 << 29
+_BATCH_BYTES = 1 << 28
+
+
+def workers() -> int:
+    """Threads that the simulation uses: as many as the process has processors."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Superposition:
+    """Fields of exposures as weighted sums of rows of `fields`.
+
+    Attributes:
+        fields: complex64 `[field, pixel]`.
+        starts: int64 `[2 exposure + 1]`; see `kernels.expose`.
+        which: int32 `[entry]`, rows of `fields`.
+        weights: complex64 `[entry]`.
+    """
+
+    fields: NDArray[np.complex64]
+    starts: NDArray[np.int64]
+    which: NDArray[np.int32]
+    weights: NDArray[np.complex64]
+
+    @classmethod
+    def of(cls, fields: NDArray[np.complex64], weights: NDArray[np.complex64]) -> Superposition:
+        """The sums that dense weights `[exposure, side, field]` say, zeros left out."""
+        flat = weights.reshape(-1, weights.shape[-1])
+        sums, which = np.nonzero(flat)
+        starts = np.zeros(len(flat) + 1, np.int64)
+        np.cumsum(np.bincount(sums, minlength=len(flat)), out=starts[1:])
+        return cls(fields, starts, which.astype(np.int32), flat[sums, which])
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the modulator showed during exposures.
+
+    Attributes:
+        patterns: As stored, `[pattern, ...]`.
+        now: `[exposure]`, which of them.
+        before: `[exposure]`, which was there before.
+        mixing: float32 `[exposure]`, part of the exposure that still sees the one before.
+        ages: `[exposure]`, frames that the medium is old.
+    """
+
+    patterns: Patterns
+    now: NDArray[np.intp]
+    before: NDArray[np.intp]
+    mixing: NDArray[np.float32]
+    ages: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.now)
+
+    def __getitem__(self, some: slice) -> Shown:
+        return Shown(
+            self.patterns, self.now[some], self.before[some], self.mixing[some], self.ages[some]
+        )
+
+
+class Optics:
+    """Modulator, medium, reference and sensor at rest; what moves is an argument.
+
+    Args:
+        settings: Of the scene.
+        modulator_shape: Rows and columns of mirrors.
+        levels: Of the modulator.
+        sensor_shape: Rows and columns of pixels.
+        seed: Of medium and sensor.
+    """
+
+    def __init__(
+        self,
+        settings: SceneSettings,
+        modulator_shape: tuple[int, int],
+        levels: int,
+        sensor_shape: tuple[int, int],
+        seed: int,
+    ) -> None:
+        self._settings = settings
+        self.sensor_shape = sensor_shape
+        self.medium = Medium(settings, sensor_shape, seed, workers())
+        self.mirrors = Mirrors(
+            modulator_shape, levels, settings.cells, settings.leakage, self._most_groups()
+        )
+        gap = (1 - settings.fill_factor) / settings.fill_factor
+        self._gaps = np.float32(gap * math.sqrt(self.medium.n_sources - 1))
+        self._kept: NDArray[np.complex64] | None = None
+        self._kept_for: tuple[Groups, Region, int] | None = None
+        rng = np.random.default_rng([seed, 0, 1])
+        self._response = (1 + settings.prnu * rng.standard_normal(sensor_shape)).astype(np.float32)
+
+    def response(self, region: Region) -> NDArray[np.float32]:
+        """Relative sensitivities `[pixel]`."""
+        return np.maximum(_cut(self._response, region), 0).ravel()
+
+    def reference(self, region: Region, offset: tuple[float, float]) -> NDArray[np.complex64]:
+        """Reference field `[pixel]`, its tilt `offset` cycles/pixel away from the set carrier."""
+        rows, columns = self.sensor_shape
+        row, column = np.ogrid[:rows, :columns]
+        waist = self._settings.reference_waist * max(rows, columns)
+        away = (row - (rows - 1) / 2) ** 2 + (column - (columns - 1) / 2) ** 2
+        profile = np.exp(-away / waist**2)
+        profile *= math.sqrt(self._settings.reference_ratio / float(np.mean(profile**2)))
+        f = [carrier + jump for carrier, jump in zip(self.medium.carrier, offset, strict=True)]
+        tilt = np.exp(-2j * np.pi * (f[0] * row + f[1] * column))
+        return _cut((profile * tilt).astype(np.complex64), region).ravel()
+
+    def superpose(self, shown: Shown, region: Region) -> Superposition:
+        """The fields of exposures; all of them before the medium's next renewal."""
+        parts = self.medium.weights(shown.ages)
+        weights = self.mirrors.weights(shown.patterns)
+        if weights is None:
+            return self._by_cells(shown, parts, region)
+        static = np.ones((len(weights), 1), np.complex64)
+        lit = np.concatenate([static, weights], axis=1)
+        sides = np.stack([lit[shown.now], lit[shown.before] * (shown.mixing > 0)[:, None]], axis=1)
+        dense = parts[:, None, :, None] * sides[:, :, None, :]
+        return Superposition.of(
+            self._group_fields(region), dense.reshape(len(shown), 2, -1).astype(np.complex64)
+        )
+
+    def batch(self, region: Region) -> int:
+        """How many exposures may be superposed at once."""
+        return max(1, _BATCH_BYTES // (16 * region.height * region.width))
+
+    def _by_cells(self, shown: Shown, parts: NDArray[np.float32], region: Region) -> Superposition:
+        """Cells to modes to pixels; each exposure, and each pattern mixed into one, by itself."""
+        count = 1 + (shown.mixing > 0)
+        first = np.concatenate([[0], np.cumsum(count)])
+        starts = np.empty(2 * len(shown) + 1, np.int64)
+        starts[::2] = first
+        starts[1::2] = first[:-1] + 1
+        frames = np.repeat(np.arange(len(shown)), count)
+        patterns = shown.now[frames]
+        patterns[first[1:][count == 2] - 1] = shown.before[count == 2]
+        needed, position = np.unique(patterns, return_inverse=True)
+        modes = self.medium.modes(self._sources(self.mirrors.cells(shown.patterns[needed])))
+        total = modes[0][position] * parts[frames, :1]
+        for p, part in enumerate(modes[1:], start=1):
+            total += part[position] * parts[frames, p, None]
+        return Superposition(
+            self.medium.fields(total, region),
+            starts,
+            np.arange(len(frames), dtype=np.int32),
+            np.ones(len(frames), np.complex64),
+        )
+
+    def _group_fields(self, region: Region) -> NDArray[np.complex64]:
+        """Fields of the static light and of each group, in each part of the medium."""
+        wanted = (self.mirrors.groups, region, self.medium.renewals)
+        if self._kept is None or wanted != self._kept_for:
+            shares = self.mirrors.shares()
+            static = self._sources(self.mirrors.resting[None])
+            groups = np.concatenate([shares, np.zeros((len(shares), 1), np.float32)], axis=1)
+            modes = self.medium.modes(np.concatenate([static, groups]))
+            self._kept = self.medium.fields(np.concatenate(modes), region)
+            self._kept_for = wanted
+        return self._kept
+
+    def _sources(self, cells: NDArray[_Light]) -> NDArray[_Light]:
+        """Light of the cells with that of the gaps, `[n, source]`."""
+        gaps = np.full((len(cells), 1), self._gaps, cells.dtype)
+        return np.concatenate([cells, gaps], axis=1)
+
+    def _most_groups(self) -> int:
+        """Groups beyond which going by cells is cheaper than summing those that are lit."""
+        pixels = math.prod(self.sensor_shape)
+        by_cells = (
+            PRODUCT_NS * self.medium.n_sources * self.medium.n_modes
+            + TRANSFORM_NS * math.prod(self.medium.grid)
+        )
+        parts = 2 if self.medium.drifts else 1
+        by_sum = parts * SUM_NS * pixels / 2
+        return max(1, min(int(by_cells / by_sum), _FIELDS_BYTES // (8 * pixels * parts) - 1))
+
+
+def _cut(plane: NDArray[_Light], region: Region) -> NDArray[_Light]:
+    rows = slice(region.row, region.row + region.height)
+    return plane[rows, region.column : region.column + region.width]

@@ -1,0 +1,344 @@
+"""The one optical scene in which modulator, laser and camera meet, and its clock.
+
+Simulated time passes by what is done: edges, exposures and `Scene.wait`. What drifts, drifts by
+frames. Every exposure has a number, and all its noise is a function of the seed and that number.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from opu_driver.camera import Region
+from opu_driver.errors import DeviceStateError
+from opu_driver.modulator import Patterns
+from opu_driver.virtual import faults
+from opu_driver.virtual.drift import Light, random_bits
+from opu_driver.virtual.optics import Optics, Shown, workers
+from opu_driver.virtual.settings import SceneSettings
+
+if TYPE_CHECKING:
+    from opu_driver.virtual.camera import VirtualCamera
+    from opu_driver.virtual.laser import VirtualLaser
+    from opu_driver.virtual.modulators import VirtualModulator
+    from opu_driver.virtual.truth import Truth
+
+_NOISE = 20
+
+
+@dataclass(frozen=True)
+class Converter:
+    """How a camera turns electrons into grey values.
+
+    Attributes:
+        gain: Grey values per electron.
+        black: Grey value without light and without dark current.
+        top: Grey value at full scale.
+        dtype: Of a frame.
+    """
+
+    gain: float
+    black: float
+    top: float
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True)
+class Exposures:
+    """Exposures that were made and can be read out.
+
+    Attributes:
+        shown: What the modulator showed.
+        numbers: `[exposure]`, since the scene began.
+        start_us: `[exposure]`, on the scene's clock.
+        energies: `[exposure]`, electrons a pixel per unit of relative intensity.
+        phases: `[exposure]`, of the interferometer, rad.
+        dark: Electrons of dark current.
+    """
+
+    shown: Shown
+    numbers: NDArray[np.int64]
+    start_us: NDArray[np.float64]
+    energies: NDArray[np.float64]
+    phases: NDArray[np.float64]
+    dark: float
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, some: slice) -> Exposures:
+        return Exposures(
+            self.shown[some],
+            self.numbers[some],
+            self.start_us[some],
+            self.energies[some],
+            self.phases[some],
+            self.dark,
+        )
+
+
+class _Seed(BaseModel):
+    model_config = ConfigDict(strict=True)
+    seed: int = Field(ge=0)
+
+
+class Scene:
+    """The optics between one virtual modulator, one virtual laser and one virtual camera.
+
+    Args:
+        settings: All its numbers.
+        seed: Of the medium and of all noise; equal seeds and equal acts give equal frames.
+
+    Attributes:
+        settings: As given.
+        seed: As given.
+        clock_us: Simulated time, microseconds.
+        exposures: Exposures made so far.
+        age: Frames that the medium and the drifts are old: exposures, and what was waited for.
+        past_powers_mw: Laser power at past exposures, in pieces.
+        past_phases: Phase of the interferometer at past exposures, in pieces.
+        past_energies: Electrons per unit of intensity at past exposures, in pieces.
+
+    Raises:
+        pydantic.ValidationError: The seed is no natural number.
+    """
+
+    def __init__(self, settings: SceneSettings, *, seed: int) -> None:
+        self.settings = settings
+        self.seed = _Seed.model_validate({"seed": seed}).seed
+        self.clock_us = 0.0
+        self.exposures = 0
+        self.modulator: VirtualModulator | None = None
+        self.camera: VirtualCamera | None = None
+        self.laser: VirtualLaser | None = None
+        self._played: Patterns = np.zeros((1, 1, 1), np.uint8)
+        self._played_us = np.zeros(1)
+        self.age = 0
+        self._edges = 0
+        self._light = Light(settings, self.seed)
+        self._optics: Optics | None = None
+        self.past_powers_mw: list[NDArray[np.float64]] = []
+        self.past_phases: list[NDArray[np.float64]] = []
+        self.past_energies: list[NDArray[np.float64]] = []
+        self._reference: tuple[Region, tuple[float, float], NDArray[np.complex64]] | None = None
+
+    def install(self, device: VirtualModulator | VirtualCamera | VirtualLaser, place: str) -> None:
+        """Put a device in its place: `modulator`, `camera` or `laser`.
+
+        Raises:
+            DeviceStateError: The place is taken.
+        """
+        if getattr(self, place) is not None:
+            raise DeviceStateError(
+                f"The scene has a {place} already; make a new scene for another bench."
+            )
+        setattr(self, place, device)
+
+    @property
+    def truth(self) -> Truth:
+        """What no bench can know; for tests and benchmarks alone."""
+        from opu_driver.virtual.truth import Truth
+
+        return Truth(self)
+
+    @property
+    def interlock_closed(self) -> bool:
+        """Whether the fault plan has left the laser's interlock closed."""
+        opens = self.settings.faults.interlock_opens_at
+        return opens is None or self.exposures < opens
+
+    @property
+    def camera_lost(self) -> bool:
+        """Whether the fault plan has unplugged the camera."""
+        lost = self.settings.faults.camera_lost_at
+        return lost is not None and self.exposures >= lost
+
+    def wait(self, seconds: float) -> None:
+        """Let simulated time pass without exposures; what drifts, drifts on."""
+        self.clock_us += 1e6 * seconds
+        frames = round(seconds * self.settings.drift_rate_hz)
+        if frames > 0:
+            self._light.rest(self.age, frames)
+            self.age += frames
+
+    def hold(self, pattern: Patterns) -> None:
+        """Show one pattern, `[1, ...]`, until further notice; the mirrors have come to rest."""
+        self.clock_us += self.settings.settling_us
+        self._played = pattern
+        self._played_us = np.array([self.clock_us])
+
+    def showing(self, times_us: NDArray[np.float64]) -> tuple[Patterns, NDArray[np.intp]]:
+        """Patterns, and which of them the modulator showed at given times since it last began."""
+        which = np.searchsorted(self._played_us, times_us, side="right") - 1
+        return self._played, np.maximum(which, 0)
+
+    def play(self, patterns: Patterns, period_us: float) -> None:
+        """Show patterns one after another, a trigger edge for each, and hold the last.
+
+        The camera, if it listens, is exposed by the edges that reach it.
+        """
+        count = len(patterns)
+        times = self.clock_us + period_us * np.arange(count)
+        patterns = np.concatenate([self._played[-1:], patterns])
+        self._played = patterns
+        self._played_us = np.concatenate([self._played_us[-1:], times])
+        seen = faults.seen(self.settings.faults, self.seed, self._edges + np.arange(count))
+        now = np.repeat(np.arange(1, count + 1), seen)
+        second = np.concatenate([[False], now[1:] == now[:-1]])
+        before = np.where(second, now, now - 1)
+        edges_us = np.repeat(times, seen) + 0.5 * period_us * second
+        self._edges += count
+        if self.camera is not None:
+            self.camera.see_edges(patterns, now, before, edges_us)
+        self.clock_us += count * period_us
+
+    def expose(
+        self,
+        patterns: Patterns,
+        now: NDArray[np.intp],
+        before: NDArray[np.intp],
+        start_us: NDArray[np.float64],
+        *,
+        delay_us: float,
+        exposure_us: float,
+    ) -> Exposures:
+        """Make exposures with the light that there is now; they can be read out later.
+
+        Args:
+            patterns: Patterns as stored.
+            now: `[exposure]`, which of them is shown.
+            before: `[exposure]`, which was shown before.
+            start_us: `[exposure]`, when each exposure starts.
+            delay_us: From the pattern's edge to the start.
+            exposure_us: Exposure time.
+        """
+        s = self.settings
+        count = len(now)
+        numbers = self.exposures + np.arange(count)
+        ages = self.age + np.arange(count)
+        relative, phases = self._light.frames(ages)
+        power_mw = relative * (self.laser.output_mw if self.laser is not None else 0.0)
+        if s.faults.interlock_opens_at is not None:
+            power_mw[numbers >= s.faults.interlock_opens_at] = 0.0
+        moving = min(max(s.settling_us - delay_us, 0.0) / exposure_us, 1.0)
+        mixing = np.where(now != before, moving, 0.0).astype(np.float32)
+        self.exposures += count
+        self.age += count
+        energies = power_mw * exposure_us * s.electrons_per_nj / (1 + s.reference_ratio)
+        self.past_powers_mw.append(power_mw)
+        self.past_phases.append(phases)
+        self.past_energies.append(energies)
+        return Exposures(
+            Shown(patterns, now, before, mixing, ages),
+            numbers,
+            start_us,
+            energies,
+            phases,
+            1e-6 * exposure_us * s.dark_electrons_per_s,
+        )
+
+    def develop(self, exposures: Exposures, region: Region, converter: Converter) -> NDArray[Any]:
+        """Frames `[exposure, row, column]` of exposures, in the order in which they were made."""
+        frames = np.empty((len(exposures), region.height * region.width), converter.dtype)
+        done = 0
+        while done < len(exposures):
+            part = exposures[done : done + self._together(exposures[done:], region)]
+            self._develop(part, region, converter, frames[done : done + len(part)])
+            done += len(part)
+        return frames.reshape(len(exposures), *region.shape)
+
+    def optics(self) -> Optics:
+        """The optics between the devices.
+
+        Raises:
+            DeviceStateError: There is no virtual modulator or camera.
+        """
+        if self.modulator is None or self.camera is None:
+            raise DeviceStateError(
+                "A scene needs both a virtual modulator and a virtual camera; real devices cannot "
+                "see its light. Make both virtual in the bench file, or neither."
+            )
+        if self._optics is None:
+            self._optics = Optics(
+                self.settings,
+                self.modulator.shape,
+                self.modulator.levels,
+                self.camera.sensor_shape,
+                self.seed,
+            )
+        return self._optics
+
+    def _together(self, exposures: Exposures, region: Region) -> int:
+        """How many of the exposures see one reference, and one stretch of the medium's drift."""
+        optics = self.optics()
+        first, age = int(exposures.numbers[0]), int(exposures.shown.ages[0])
+        optics.medium.grow_to(age)
+        ends = [len(exposures), optics.batch(region)]
+        jump = faults.next_carrier_jump(self.settings.faults, first)
+        if jump is not None:
+            ends.append(jump - first)
+        left = optics.medium.frames_left(age)
+        if left is not None:
+            ends.append(int(np.searchsorted(exposures.shown.ages, age + left)))
+        return min(ends)
+
+    def _develop(
+        self, exposures: Exposures, region: Region, converter: Converter, frames: NDArray[Any]
+    ) -> None:
+        from opu_driver.virtual.kernels import BLOCK, expose
+
+        s = self.settings
+        optics = self.optics()
+        sums = optics.superpose(exposures.shown, region)
+        reference = self._reference_at(int(exposures.numbers[0]), region)
+        phasors = optics.medium.contrast * np.exp(1j * exposures.phases)
+        arguments = (
+            frames,
+            sums.fields.view(np.float32),
+            sums.starts,
+            sums.which,
+            sums.weights,
+            exposures.shown.mixing,
+            reference.view(np.float32),
+            optics.response(region),
+            exposures.energies.astype(np.float32),
+            phasors.astype(np.complex64),
+            random_bits(self.seed, _NOISE, exposures.numbers),
+            np.float32(exposures.dark),
+            np.float32(s.shot_noise),
+            np.float32(s.read_noise_electrons),
+            np.float32(converter.gain),
+            np.float32(converter.black),
+            np.float32(converter.top),
+            converter.dtype != np.float32,
+        )
+        pool, threads = _pool()
+        blocks = -(-frames.shape[1] // BLOCK)
+        ends = [min(BLOCK * (blocks * t // threads), frames.shape[1]) for t in range(threads + 1)]
+        ends[-1] = frames.shape[1]
+        runs = [
+            pool.submit(expose, *arguments, begin, end)
+            for begin, end in pairwise(ends)
+            if end > begin
+        ]
+        for run in runs:
+            run.result()
+
+    def _reference_at(self, number: int, region: Region) -> NDArray[np.complex64]:
+        offset = faults.carrier_offset(self.settings.faults, number)
+        if self._reference is None or self._reference[:2] != (region, offset):
+            self._reference = (region, offset, self.optics().reference(region, offset))
+        return self._reference[2]
+
+
+@cache
+def _pool() -> tuple[ThreadPoolExecutor, int]:
+    threads = workers()
+    return ThreadPoolExecutor(threads, thread_name_prefix="virtual-bench"), threads

@@ -1,0 +1,185 @@
+"""Every number of the simulated optics, named, with its unit, its limits and its presets."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt
+
+Fraction = float
+
+
+class Faults(BaseModel):
+    """What goes wrong, and when: the same every time. By default nothing does.
+
+    Edges and exposures are counted from 0 since the scene began; an edge is one trigger edge of
+    the modulator, whether or not the camera was listening.
+
+    Attributes:
+        dropped_triggers: Edges that the camera does not see.
+        doubled_triggers: Edges that the camera sees twice, the second half a period later.
+        dropped_trigger_rate: Fraction of all edges that are dropped, drawn from the seed.
+        doubled_trigger_rate: Fraction of all edges that are doubled, drawn from the seed.
+        stale_frames: Exposures before which the camera delivers a frame of earlier times, so
+            that all frames until it is armed again are off by one.
+        carrier_jumps: `[exposure, row, column]`: from this exposure on the carrier is elsewhere
+            by so many cycles/pixel.
+        interlock_opens_at: The exposure before which the laser's interlock opens.
+        camera_lost_at: The exposure before which the camera is unplugged.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dropped_triggers: tuple[NonNegativeInt, ...] = ()
+    doubled_triggers: tuple[NonNegativeInt, ...] = ()
+    dropped_trigger_rate: float = Field(0.0, ge=0, le=1)
+    doubled_trigger_rate: float = Field(0.0, ge=0, le=1)
+    stale_frames: tuple[NonNegativeInt, ...] = ()
+    carrier_jumps: tuple[tuple[NonNegativeInt, float, float], ...] = ()
+    interlock_opens_at: NonNegativeInt | None = None
+    camera_lost_at: NonNegativeInt | None = None
+
+
+class SceneSettings(BaseModel):
+    """The optics between the virtual devices, and what disturbs them.
+
+    The defaults are the preset `realistic`.
+
+    Attributes:
+        cells: Rows and columns of the cells of the modulator that the medium tells apart; the
+            mirrors of one cell act by their mean.
+        speckle_radius: Radius r of the speckle's band, cycles/pixel; a grain has 0.5/r pixels.
+        periodic: Whether frames are periodic, the carrier on a whole bin of the sensor; otherwise
+            the sensor sees a part of a larger field.
+        decorrelation: Part of the field's power that the medium renews each frame, the e of
+            `T <- sqrt(1-e) T + sqrt(e) N`.
+        carrier: Row and column frequency of the fringes, cycles/pixel.
+        reference_ratio: Intensity of the reference relative to the signal of a half-lit
+            modulator, both as means over the sensor.
+        reference_waist: Radius at which the reference's amplitude has fallen to 1/e, in units of
+            the sensor's longer side; `inf` for an even reference.
+        phase_walk_rad: Random step of the interferometer's phase from frame to frame, rms.
+        phase_jitter_rad: Deviation of the interferometer's phase in each frame alone, rms.
+        laser_noise: Deviation of the power in each frame alone, relative, rms.
+        laser_drift: Slow deviation of the power, relative, rms.
+        laser_drift_frames: Frames in which the slow deviation loses 1 - 1/e of its memory.
+        electrons_per_nj: Mean electrons a pixel, for a half-lit modulator, per milliwatt of laser
+            power and microsecond of exposure.
+        leakage: Intensity of a mirror that is off, relative to one that is on.
+        fill_factor: Part of the modulator's area that is mirrors; the gaps between them add a
+            static field.
+        settling_us: Time after a trigger edge until the mirrors rest, microseconds.
+        pixel_fill: Part of a pixel's area that collects light, a square; 0 samples at points.
+        prnu: Deviation of the pixels' sensitivities, relative, rms.
+        shot_noise: Whether light comes in photons.
+        read_noise_electrons: Read noise, rms.
+        dark_electrons_per_s: Dark current of a pixel.
+        full_well_electrons: Electrons at full scale, at a gain of 0 dB.
+        black_level: Grey value without light as a fraction of full scale.
+        analogue_frames: Whether the camera has the pixel format `float32`, grey values that are
+            electrons and are not rounded; it comes first then.
+        drift_rate_hz: Frames a second for which `Scene.wait` lets things drift.
+        faults: What goes wrong, and when.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cells: tuple[int, int] = (32, 32)
+    speckle_radius: float = Field(0.12, ge=0.01, le=0.45)
+    periodic: bool = False
+    decorrelation: float = Field(1e-8, ge=0, le=0.1)
+
+    carrier: tuple[float, float] = (0.2713, 0.2536)
+    reference_ratio: float = Field(4.0, ge=0)
+    reference_waist: float = Field(2.0, gt=0)
+    phase_walk_rad: NonNegativeFloat = 0.003
+    phase_jitter_rad: NonNegativeFloat = 0.01
+
+    laser_noise: float = Field(0.003, ge=0, le=0.2)
+    laser_drift: float = Field(0.01, ge=0, le=0.2)
+    laser_drift_frames: float = Field(1e5, ge=1)
+    electrons_per_nj: float = Field(2.0, gt=0)
+
+    leakage: float = Field(1e-3, ge=0, le=1)
+    fill_factor: float = Field(0.92, gt=0, le=1)
+    settling_us: NonNegativeFloat = 13.0
+
+    pixel_fill: float = Field(0.9, ge=0, le=1)
+    prnu: float = Field(0.01, ge=0, le=0.2)
+    shot_noise: bool = True
+    read_noise_electrons: NonNegativeFloat = 13.0
+    dark_electrons_per_s: NonNegativeFloat = 100.0
+    full_well_electrons: float = Field(13_500.0, gt=0)
+    black_level: float = Field(0.02, ge=0, le=0.5)
+    analogue_frames: bool = False
+
+    drift_rate_hz: float = Field(1000.0, gt=0)
+    faults: Faults = Field(default_factory=lambda: Faults.model_validate({}))
+
+
+PresetName = Literal["ideal", "quiet", "realistic", "rough"]
+
+_DIFFERENCES: dict[PresetName, dict[str, Any]] = {
+    "ideal": {
+        "periodic": True,
+        "decorrelation": 0.0,
+        "reference_waist": float("inf"),
+        "phase_walk_rad": 0.0,
+        "phase_jitter_rad": 0.0,
+        "laser_noise": 0.0,
+        "laser_drift": 0.0,
+        "leakage": 0.0,
+        "fill_factor": 1.0,
+        "settling_us": 0.0,
+        "pixel_fill": 0.0,
+        "prnu": 0.0,
+        "shot_noise": False,
+        "read_noise_electrons": 0.0,
+        "dark_electrons_per_s": 0.0,
+        "full_well_electrons": 1e6,
+        "black_level": 0.0,
+        "analogue_frames": True,
+    },
+    "quiet": {
+        "decorrelation": 1e-9,
+        "phase_walk_rad": 0.001,
+        "phase_jitter_rad": 0.003,
+        "laser_noise": 0.001,
+        "laser_drift": 0.003,
+        "leakage": 3e-4,
+        "prnu": 0.005,
+        "read_noise_electrons": 2.5,
+        "dark_electrons_per_s": 1.0,
+        "full_well_electrons": 10_500.0,
+    },
+    "realistic": {},
+    "rough": {
+        "decorrelation": 1e-6,
+        "phase_walk_rad": 0.02,
+        "phase_jitter_rad": 0.1,
+        "laser_noise": 0.01,
+        "laser_drift": 0.02,
+        "laser_drift_frames": 1e4,
+        "leakage": 3e-3,
+        "prnu": 0.02,
+        "read_noise_electrons": 20.0,
+        "dark_electrons_per_s": 1000.0,
+    },
+}
+
+
+class _Choice(BaseModel):
+    preset: PresetName
+
+
+def preset(name: str) -> SceneSettings:
+    """The settings of a preset.
+
+    Args:
+        name: `ideal` (no noise of any kind, frames that are not rounded), `quiet` (a Sony-class
+            camera on a calm bench), `realistic` (CMV2000 class) or `rough`.
+
+    Raises:
+        pydantic.ValidationError: There is no such preset.
+    """
+    return SceneSettings(**_DIFFERENCES[_Choice.model_validate({"preset": name}).preset])
