@@ -231,7 +231,9 @@ class Bench:
         try:
             for batch in batches:
                 for first in range(0, len(batch), room):
-                    yield self._sequence(batch[first : first + room])
+                    sequence = self._sequence(batch[first : first + room])
+                    self._prove(sequence)
+                    yield sequence
             done = True
         finally:
             if not done:
@@ -264,8 +266,10 @@ class Bench:
         """
         shortest, longest = self.camera.exposure_limits_us
         ceiling_us = longest
+        room = self.modulator.capacity - MARKERS
         for _ in range(16):
-            mean, saturated = self._fill(self.expose(patterns))
+            sequence = self._sequence(patterns[:room])
+            mean, saturated = self._fill(sequence.frames)
             exposure_us = self.settings.exposure_us
             wanted_us = exposure_us * min(mean_fraction / max(mean, mean_fraction / 16), 16.0)
             if saturated > saturated_fraction:
@@ -276,6 +280,7 @@ class Bench:
                     )
                 ceiling_us = 0.8 * exposure_us
             elif 0.9 <= mean / mean_fraction <= 1.1 or exposure_us >= ceiling_us < longest:
+                self._prove(sequence)
                 return ExposureAdvice(self.settings, mean, saturated)
             elif exposure_us >= longest and mean < mean_fraction:
                 raise LowSignalError(
@@ -297,7 +302,7 @@ class Bench:
         return mean, float(np.mean(frames >= full))
 
     def _sequence(self, patterns: Patterns) -> Sequence:
-        """One loaded batch with its markers: shown, read, checked."""
+        """One loaded batch with its markers: shown, read, and in step with the modulator."""
         on, off = self._marker_patterns
         shown = np.concatenate([on, patterns, on, off])
         self.modulator.load(shown)
@@ -352,9 +357,8 @@ class Bench:
 
     def _lost(self, blocks: list[FrameBlock], count: int, rate_hz: float) -> FrameMismatchError:
         received = sum(len(block) for block in blocks)
-        first = received
-        if blocks:
-            first = _first_slip(_joined(blocks), 1e6 / rate_hz, received)
+        # Without a gap between them, the missing frames are the first or the last: who knows.
+        first = _first_slip(_joined(blocks), 1e6 / rate_hz, otherwise=0) if blocks else 0
         return FrameMismatchError(
             f"{received} frames for {count} patterns; frame {first} is the first that may belong "
             "to another pattern. No frame of this sequence is used. Check the trigger line, or "
@@ -363,21 +367,30 @@ class Bench:
         )
 
     def _check(self, block: FrameBlock, count: int) -> None:
-        """Raise unless each frame is its own pattern's."""
-        period_us = 1e6 / self.rate_hz
+        """Raise unless the frames follow the modulator's clock."""
         hardware = self.settings.trigger is Trigger.HARDWARE
-        slip = _first_slip(block, period_us, count) if hardware else count
+        slip = _first_slip(block, 1e6 / self.rate_hz, otherwise=count) if hardware else count
         if slip < count or block.lost:
             raise FrameMismatchError(
                 f"{block.lost} frames lost; from frame {slip} on, frames do not follow the "
                 "modulator's clock. No frame of this sequence is used; check the trigger line.",
                 first_wrong=min(slip, count - 1),
             )
+
+    def _prove(self, sequence: Sequence) -> None:
+        """Raise unless the markers are in their places: each frame is its own pattern's."""
+        _, saturated = self._fill(sequence.markers)
+        if saturated > 0.25:
+            raise SaturationError(
+                f"{saturated:.0%} of the pixels are full where every input is on, so nobody can "
+                "tell whether frames belong to their patterns. Shorten the exposure "
+                "(Bench.fit_exposure finds one) or lower the laser power."
+            )
         first, on, off = (
-            _fringe_power(frame, self.camera.black_level) for frame in block.frames[[0, -2, -1]]
+            _fringe_power(frame, self.camera.black_level) for frame in sequence.markers
         )
         # The scatter of a variance over P independent pixels is sqrt(2/P) of itself.
-        doubt = 5.0 * (on + off) * np.sqrt(1.0 / block.frames[0].size)
+        doubt = 5.0 * (on + off) * np.sqrt(1.0 / sequence.markers[0].size)
         if not (on - off > doubt and first - off > doubt):
             raise FrameMismatchError(
                 "The markers around the sequence (on; on, off) are not in their places: fringe "
