@@ -105,7 +105,20 @@ def _superpose(
     """Sum of weighted fields over the pixels from `begin` to `end`, into `field`."""
     size = 2 * (end - begin)
     field[:size] = 0
-    for k in range(which.size):
+    k = 0
+    while k < which.size:
+        if k + 4 <= which.size and not weights[k : k + 4].imag.any():
+            # Four at a time: the sum is stored once for four fields that are loaded.
+            w = weights[k : k + 4].real
+            s_0 = fields[which[k], 2 * begin : 2 * end]
+            s_1 = fields[which[k + 1], 2 * begin : 2 * end]
+            s_2 = fields[which[k + 2], 2 * begin : 2 * end]
+            s_3 = fields[which[k + 3], 2 * begin : 2 * end]
+            w_0, w_1, w_2, w_3 = w[0], w[1], w[2], w[3]
+            for i in range(size):
+                field[i] += w_0 * s_0[i] + w_1 * s_1[i] + w_2 * s_2[i] + w_3 * s_3[i]
+            k += 4
+            continue
         source = fields[which[k], 2 * begin : 2 * end]
         real, imaginary = weights[k].real, weights[k].imag
         if imaginary == 0:
@@ -116,6 +129,7 @@ def _superpose(
                 a, b = source[2 * i], source[2 * i + 1]
                 field[2 * i] += real * a - imaginary * b
                 field[2 * i + 1] += real * b + imaginary * a
+        k += 1
 
 
 @njit(nogil=True, error_model="numpy", fastmath={"contract"})

@@ -9,8 +9,9 @@ added up to `RENEWAL`; in between T moves along the great circle from one to the
 
     T(u) = cos(u w) T + sin(u w) N,   cos(w) = sqrt(1 - RENEWAL),   0 <= u < 1,
 
-which is smooth, as a bench is from one frame to the next, has the same statistics at all times, and
-has the stated decorrelation from one renewal to any other.
+in `STEPS` steps. That is smooth, as a bench is from one frame to the next (a step changes the field
+by 5e-4 of itself), has the same statistics at all times, and has the stated decorrelation from one
+renewal to any other.
 """
 
 from __future__ import annotations
@@ -27,10 +28,30 @@ from opu_driver.virtual.settings import SceneSettings
 RENEWAL = 1e-3
 """Part of the field's power that a step from one drawn matrix to the next renews."""
 
+STEPS = 64
+"""Steps of the drift from one renewal to the next; in between the medium is still."""
+
 MARGIN = 1.25
 """Side of the speckle field relative to that of the sensor, where frames are not periodic."""
 
+Sources = NDArray[np.float32] | NDArray[np.complex64]
+
 _CHUNK_BYTES = 1 << 26
+
+
+def sum_of(
+    parts: list[NDArray[np.complex64]],
+    shares: tuple[float, ...],
+    out: NDArray[np.complex64] | None = None,
+) -> NDArray[np.complex64]:
+    """The weighted sum of the parts of a drifting matrix, or of the fields that they make."""
+    if len(parts) == 1:
+        return parts[0]
+    total = np.empty_like(parts[0]) if out is None else out
+    for row, *rows in zip(total, *parts, strict=True):
+        np.multiply(rows[0], np.float32(shares[0]), out=row)
+        row += np.float32(shares[1]) * rows[1]
+    return total
 
 
 class Medium:
@@ -89,53 +110,65 @@ class Medium:
         self._seed = seed
         self._workers = workers
         self._renewals = 0
-        self._per_frame = settings.decorrelation / RENEWAL
+        self._step = 0
+        self._steps_per_frame = settings.decorrelation / RENEWAL * STEPS
         self._now = self._drawn(0)
-        self._next = self._drawn(1) if self._per_frame else None
+        self._next = self._drawn(1) if settings.decorrelation else None
+
+    @property
+    def moment(self) -> int:
+        """Steps of the drift so far; while it is the same, so is the matrix."""
+        return self._renewals * STEPS + self._step
 
     @property
     def renewals(self) -> int:
-        """How often a new matrix was drawn; with it, the bases of `modes` change."""
+        """How often a new matrix was drawn; while it is the same, so are the `parts`."""
         return self._renewals
 
     @property
-    def drifts(self) -> bool:
-        """Whether the matrix changes at all, and `modes` has two parts."""
-        return self._next is not None
+    def shares(self) -> tuple[float, ...]:
+        """What the matrix now has of each of its `parts`."""
+        if self._next is None:
+            return (1.0,)
+        angle = self._step / STEPS * math.asin(math.sqrt(RENEWAL))
+        return math.cos(angle), math.sin(angle)
 
-    def frames_left(self, age: int) -> int | None:
-        """Frames from `age` on until the next renewal; None if there is none."""
-        if not self._per_frame:
+    def still_for(self, age: int) -> int | None:
+        """Frames from `age` on that see the matrix of `age`; None if it never changes."""
+        if self._next is None:
             return None
-        left = math.ceil((self._renewals + 1) / self._per_frame) - age
-        return max(left, 0)
+        step = self._step_at(age)
+        frames = max(1, math.ceil((step + 1) / self._steps_per_frame) - age)
+        # The quotient may round to either side of a step; the steps themselves decide.
+        while frames > 1 and self._step_at(age + frames - 1) > step:
+            frames -= 1
+        while self._step_at(age + frames) == step:
+            frames += 1
+        return frames
 
     def grow_to(self, age: int) -> None:
-        """Renew the matrix up to an age in frames."""
-        while self._next is not None and self.frames_left(age) == 0:
+        """Let the matrix drift up to an age in frames; it does not come back."""
+        renewals, step = divmod(self._step_at(age), STEPS)
+        while self._next is not None and self._renewals < renewals:
             w = math.asin(math.sqrt(RENEWAL))
             self._now *= np.float32(math.cos(w))
             self._next *= np.float32(math.sin(w))
             self._now += self._next
             self._renewals += 1
             self._next = self._drawn(self._renewals + 1)
+        self._step = step
 
-    def weights(self, ages: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Shares `[frame, part]` of the parts of `modes` at ages since the last renewal."""
-        if self._next is None:
-            return np.ones((len(ages), 1), np.float32)
-        angle = (ages * self._per_frame - self._renewals) * math.asin(math.sqrt(RENEWAL))
-        return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
-
-    def modes(
-        self, sources: NDArray[np.float32] | NDArray[np.complex64]
-    ) -> list[NDArray[np.complex64]]:
-        """Modes `[n, mode]` of light from sources `[n, source]`, in each part of the matrix."""
+    def parts(self, sources: Sources) -> list[NDArray[np.complex64]]:
+        """Modes `[n, mode]` of light from sources `[n, source]`, by the matrix's parts."""
         parts = [self._now] if self._next is None else [self._now, self._next]
         if np.iscomplexobj(sources):
             return [sources @ part for part in parts]
         real = np.ascontiguousarray(sources, np.float32)
         return [(real @ part.view(np.float32)).view(np.complex64) for part in parts]
+
+    def modes(self, sources: Sources) -> NDArray[np.complex64]:
+        """Modes `[n, mode]` of light from sources `[n, source]`."""
+        return sum_of(self.parts(sources), self.shares)
 
     def fields(self, modes: NDArray[np.complex64], region: Region) -> NDArray[np.complex64]:
         """Fields `[n, pixel]` of modes `[n, mode]` on a region of the sensor."""
@@ -157,6 +190,9 @@ class Medium:
         )
         seen = whole[:, :, region.column : region.column + region.width]
         return seen.reshape(len(modes), -1)
+
+    def _step_at(self, age: int) -> int:
+        return int(age * self._steps_per_frame)
 
     def _drawn(self, number: int) -> NDArray[np.complex64]:
         rng = np.random.default_rng([self._seed, number])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from opu_driver.camera import Region
 from opu_driver.modulator import Patterns
-from opu_driver.virtual.medium import Medium
+from opu_driver.virtual.medium import Medium, sum_of
 from opu_driver.virtual.mirrors import Groups, Mirrors
 from opu_driver.virtual.settings import SceneSettings
 
@@ -29,7 +29,7 @@ TRANSFORM_NS = 8.0
 """Nanoseconds a pixel of the field to transform modes."""
 
 _Light = TypeVar("_Light", np.float32, np.complex64)
-_FIELDS_BYTES = 3 << 29
+_FIELDS_BYTES = 5 << 29
 _BATCH_BYTES = 1 << 28
 
 
@@ -73,22 +73,18 @@ class Shown:
         now: `[exposure]`, which of them.
         before: `[exposure]`, which was there before.
         mixing: float32 `[exposure]`, part of the exposure that still sees the one before.
-        ages: `[exposure]`, frames that the medium is old.
     """
 
     patterns: Patterns
     now: NDArray[np.intp]
     before: NDArray[np.intp]
     mixing: NDArray[np.float32]
-    ages: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.now)
 
     def __getitem__(self, some: slice) -> Shown:
-        return Shown(
-            self.patterns, self.now[some], self.before[some], self.mixing[some], self.ages[some]
-        )
+        return Shown(self.patterns, self.now[some], self.before[some], self.mixing[some])
 
 
 class Optics:
@@ -118,8 +114,7 @@ class Optics:
         )
         gap = (1 - settings.fill_factor) / settings.fill_factor
         self._gaps = np.float32(gap * math.sqrt(self.medium.n_sources - 1))
-        self._kept: NDArray[np.complex64] | None = None
-        self._kept_for: tuple[Groups, Region, int] | None = None
+        self._kept: _Kept | None = None
         rng = np.random.default_rng([seed, 0, 1])
         self._response = (1 + settings.prnu * rng.standard_normal(sensor_shape)).astype(np.float32)
 
@@ -140,24 +135,20 @@ class Optics:
         return _cut((profile * tilt).astype(np.complex64), region).ravel()
 
     def superpose(self, shown: Shown, region: Region) -> Superposition:
-        """The fields of exposures; all of them before the medium's next renewal."""
-        parts = self.medium.weights(shown.ages)
+        """The fields of exposures, through the medium as it is now."""
         weights = self.mirrors.weights(shown.patterns)
         if weights is None:
-            return self._by_cells(shown, parts, region)
+            return self._by_cells(shown, region)
         static = np.ones((len(weights), 1), np.complex64)
         lit = np.concatenate([static, weights], axis=1)
         sides = np.stack([lit[shown.now], lit[shown.before] * (shown.mixing > 0)[:, None]], axis=1)
-        dense = parts[:, None, :, None] * sides[:, :, None, :]
-        return Superposition.of(
-            self._group_fields(region), dense.reshape(len(shown), 2, -1).astype(np.complex64)
-        )
+        return Superposition.of(self._group_fields(region), sides)
 
     def batch(self, region: Region) -> int:
         """How many exposures may be superposed at once."""
         return max(1, _BATCH_BYTES // (16 * region.height * region.width))
 
-    def _by_cells(self, shown: Shown, parts: NDArray[np.float32], region: Region) -> Superposition:
+    def _by_cells(self, shown: Shown, region: Region) -> Superposition:
         """Cells to modes to pixels; each exposure, and each pattern mixed into one, by itself."""
         count = 1 + (shown.mixing > 0)
         first = np.concatenate([[0], np.cumsum(count)])
@@ -167,29 +158,28 @@ class Optics:
         frames = np.repeat(np.arange(len(shown)), count)
         patterns = shown.now[frames]
         patterns[first[1:][count == 2] - 1] = shown.before[count == 2]
-        needed, position = np.unique(patterns, return_inverse=True)
-        modes = self.medium.modes(self._sources(self.mirrors.cells(shown.patterns[needed])))
-        total = modes[0][position] * parts[frames, :1]
-        for p, part in enumerate(modes[1:], start=1):
-            total += part[position] * parts[frames, p, None]
+        modes = self.medium.modes(self._sources(self.mirrors.cells(shown.patterns[patterns])))
         return Superposition(
-            self.medium.fields(total, region),
+            self.medium.fields(modes, region),
             starts,
             np.arange(len(frames), dtype=np.int32),
             np.ones(len(frames), np.complex64),
         )
 
     def _group_fields(self, region: Region) -> NDArray[np.complex64]:
-        """Fields of the static light and of each group, in each part of the medium."""
-        wanted = (self.mirrors.groups, region, self.medium.renewals)
-        if self._kept is None or wanted != self._kept_for:
+        """Fields of the static light and of each group, through the medium as it is now."""
+        kept = self._kept
+        made_for = (self.mirrors.groups, region, self.medium.renewals)
+        if kept is None or kept.made_for != made_for:
+            self._kept = None
             shares = self.mirrors.shares()
             static = self._sources(self.mirrors.resting[None])
             groups = np.concatenate([shares, np.zeros((len(shares), 1), np.float32)], axis=1)
-            modes = self.medium.modes(np.concatenate([static, groups]))
-            self._kept = self.medium.fields(np.concatenate(modes), region)
-            self._kept_for = wanted
-        return self._kept
+            modes = self.medium.parts(np.concatenate([static, groups]))
+            kept = _Kept(made_for, [self.medium.fields(part, region) for part in modes])
+            self._kept = kept
+        kept.move_to(self.medium)
+        return kept.fields
 
     def _sources(self, cells: NDArray[_Light]) -> NDArray[_Light]:
         """Light of the cells with that of the gaps, `[n, source]`."""
@@ -203,9 +193,32 @@ class Optics:
             PRODUCT_NS * self.medium.n_sources * self.medium.n_modes
             + TRANSFORM_NS * math.prod(self.medium.grid)
         )
-        parts = 2 if self.medium.drifts else 1
-        by_sum = parts * SUM_NS * pixels / 2
-        return max(1, min(int(by_cells / by_sum), _FIELDS_BYTES // (8 * pixels * parts) - 1))
+        by_sum = SUM_NS * pixels / 2
+        copies = 3 if len(self.medium.shares) > 1 else 1
+        return max(1, min(int(by_cells / by_sum), _FIELDS_BYTES // (8 * pixels * copies)))
+
+
+class _Kept:
+    """Fields of groups, kept while the groups, the region and the medium's parts are the same.
+
+    Args:
+        made_for: Groups, region and renewal.
+        parts: Fields `[group, pixel]` through each part of the medium.
+    """
+
+    def __init__(
+        self, made_for: tuple[Groups, Region, int], parts: list[NDArray[np.complex64]]
+    ) -> None:
+        self.made_for = made_for
+        self.fields = np.empty_like(parts[0]) if len(parts) > 1 else parts[0]
+        self._parts = parts
+        self._moment: int | None = None
+
+    def move_to(self, medium: Medium) -> None:
+        """Bring the fields to the medium's present moment."""
+        if medium.moment != self._moment:
+            sum_of(self._parts, medium.shares, out=self.fields)
+            self._moment = medium.moment
 
 
 def _cut(plane: NDArray[_Light], region: Region) -> NDArray[_Light]:

@@ -56,6 +56,7 @@ class Exposures:
 
     Attributes:
         shown: What the modulator showed.
+        ages: `[exposure]`, frames that the scene was old.
         numbers: `[exposure]`, since the scene began.
         start_us: `[exposure]`, on the scene's clock.
         energies: `[exposure]`, electrons a pixel per unit of relative intensity.
@@ -64,6 +65,7 @@ class Exposures:
     """
 
     shown: Shown
+    ages: NDArray[np.int64]
     numbers: NDArray[np.int64]
     start_us: NDArray[np.float64]
     energies: NDArray[np.float64]
@@ -76,6 +78,7 @@ class Exposures:
     def __getitem__(self, some: slice) -> Exposures:
         return Exposures(
             self.shown[some],
+            self.ages[some],
             self.numbers[some],
             self.start_us[some],
             self.energies[some],
@@ -236,7 +239,8 @@ class Scene:
         self.past_phases.append(phases)
         self.past_energies.append(energies)
         return Exposures(
-            Shown(patterns, now, before, mixing, ages),
+            Shown(patterns, now, before, mixing),
+            ages,
             numbers,
             start_us,
             energies,
@@ -276,17 +280,17 @@ class Scene:
         return self._optics
 
     def _together(self, exposures: Exposures, region: Region) -> int:
-        """How many of the exposures see one reference, and one stretch of the medium's drift."""
+        """How many of the exposures see one reference, and one moment of the medium."""
         optics = self.optics()
-        first, age = int(exposures.numbers[0]), int(exposures.shown.ages[0])
+        first, age = int(exposures.numbers[0]), int(exposures.ages[0])
         optics.medium.grow_to(age)
         ends = [len(exposures), optics.batch(region)]
         jump = faults.next_carrier_jump(self.settings.faults, first)
         if jump is not None:
             ends.append(jump - first)
-        left = optics.medium.frames_left(age)
-        if left is not None:
-            ends.append(int(np.searchsorted(exposures.shown.ages, age + left)))
+        still = optics.medium.still_for(age)
+        if still is not None:
+            ends.append(int(np.searchsorted(exposures.ages, age + still)))
         return min(ends)
 
     def _develop(

@@ -83,11 +83,10 @@ class Truth:
         """Signal fields S `[pattern, row, column]` of patterns, the static background included."""
         region = region or self._sensor()
         count = np.arange(len(patterns))
-        ages = np.full(len(patterns), self._scene.age)
         still = np.zeros(len(patterns), np.float32)
         optics = self._scene.optics()
         optics.medium.grow_to(self._scene.age)
-        sums = optics.superpose(Shown(patterns, count, count, still, ages), region)
+        sums = optics.superpose(Shown(patterns, count, count, still), region)
         fields = np.zeros((len(patterns), sums.fields.shape[1]), np.complex64)
         for k in count:
             entries = slice(sums.starts[2 * k], sums.starts[2 * k + 1])
