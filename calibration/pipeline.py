@@ -25,6 +25,7 @@ from calibration.transmission_matrix import (
     AlignedPairs,
     Bits,
     align_pairs,
+    hadamard_order,
     hadamard_vectors,
     transmission_matrix,
     with_complements,
@@ -36,6 +37,9 @@ from opu_driver.modulator import Patterns
 
 Progress = Callable[[str, int, int], None]
 """Told (stage, done, total); the stages are exposure, carrier, fields, matrix, quality."""
+
+ENOUGH_PAIRS = 256
+"""Hadamard pairs after which the error of a small matrix no longer counts in its projections."""
 
 HELD_OUT = 16
 """Random vectors, each shown twice, that the matrix has to predict."""
@@ -110,7 +114,7 @@ def calibrate(
     n_inputs: int,
     *,
     seed: int = 0,
-    repeats: int = 1,
+    repeats: int | None = None,
     fit_exposure: bool = True,
     valid_for_h: float = 24.0,
     limits: QualityLimits | None = None,
@@ -123,7 +127,8 @@ def calibrate(
         bench: An open bench.
         n_inputs: Length of the vectors that will be projected.
         seed: Seed of the random vectors of the quality figures.
-        repeats: How often the Hadamard vectors are shown; the results are averaged.
+        repeats: How often the Hadamard vectors are shown; the results are averaged. None for as
+            often as brings a small matrix to `ENOUGH_PAIRS`: it costs next to nothing there.
         fit_exposure: Whether to measure the exposure time; otherwise that of the bench is kept.
         valid_for_h: Hours after which the calibration expires.
         limits: What its quality must reach.
@@ -139,6 +144,8 @@ def calibrate(
         CalibrationFileError: The file to resume from is damaged, or was made with other arguments.
         FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As `Bench.stream`.
     """
+    if repeats is None:
+        repeats = max(1, ENOUGH_PAIRS // hadamard_order(n_inputs))
     if repeats < 1 or seed < 0 or not valid_for_h > 0:
         raise SettingError(
             f"repeats = {repeats}, seed = {seed}, valid_for_h = {valid_for_h:g}; at least 1 "

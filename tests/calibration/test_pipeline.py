@@ -1,0 +1,349 @@
+"""From a simulated bench to a calibration: against truth, through faults and interrupts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from calibration import quality
+from calibration.calibration_file import Calibration
+from calibration.errors import (
+    CalibrationFileError,
+    DriftError,
+    NoCarrierError,
+    QualityError,
+    StaleCalibrationError,
+)
+from calibration.field_log import FieldLog
+from calibration.pipeline import Plan, calibrate
+from calibration.quality import QualityLimits
+from calibration.setup import Setup
+from calibration.transmission_matrix import expected_error
+from opu_driver import simulated_bench
+from opu_driver.bench import Bench
+from opu_driver.errors import (
+    FrameMismatchError,
+    LowSignalError,
+    PatternError,
+    SaturationError,
+    SettingError,
+)
+
+Calibrations = Callable[[str, int], Calibration]
+
+
+def true_matrix(bench: Bench, setup: Setup) -> NDArray[np.complex64]:
+    """What the demodulator would see of each input, without noise; up to a phase and a gain."""
+    truth = bench.camera._scene.truth
+    units = np.concatenate(
+        [
+            setup.layout.render(np.eye(setup.n_inputs, dtype=np.uint8)),
+            setup.layout.all_off(),
+        ]
+    )
+    frames = 2 * truth.holograms(units).real
+    fields = setup.demodulator()(frames).reshape(len(units), -1)
+    return (fields[:-1] - fields[-1]).T
+
+
+def interior(fields: NDArray[np.complex64], setup: Setup, rim: int = 2) -> NDArray[np.complex64]:
+    """The modes away from the frame's borders, where opposite borders mix."""
+    rows, columns = setup.demodulator().grid_shape
+    grid = fields.reshape(rows, columns, -1)
+    return grid[rim:-rim, rim:-rim].reshape(-1, grid.shape[-1])
+
+
+def true_error(bench: Bench, calibration: Calibration) -> float:
+    """Relative error of T, in the phase and gain that fit best: both are free."""
+    truth = interior(true_matrix(bench, calibration), calibration)
+    T = interior(calibration.T, calibration)
+    return quality.relative_error(T * np.vdot(T, truth) / np.vdot(T, T), truth)
+
+
+@pytest.mark.parametrize(("n_inputs", "repeats"), [(1, 2), (10, 1), (33, 3)])
+def test_the_plan_shows_every_vector_with_its_complement(n_inputs: int, repeats: int) -> None:
+    plan = Plan(n_inputs, repeats, seed=4)
+    assert (plan.bits[0::2] + plan.bits[1::2] == 1).all()
+    assert plan.sequence % 2 == 0
+    vectors = plan.bits[0::2]
+    once, again = plan.held_out
+    np.testing.assert_array_equal(vectors[once], vectors[again])
+    np.testing.assert_array_equal(2.0 * vectors[once] - 1, plan.held_out_signs)
+    a, b, both = np.split(vectors[plan.triples], 3)
+    assert not (a & b).any()
+    np.testing.assert_array_equal(a | b, both)
+
+
+@pytest.mark.parametrize(("preset", "n_inputs"), [("quiet", 16), ("realistic", 48)])
+def test_the_matrix_is_as_true_as_theory_allows(preset: str, n_inputs: int) -> None:
+    with simulated_bench(preset, seed=2) as bench:
+        calibration = calibrate(bench, n_inputs, repeats=1)
+        error = true_error(bench, calibration)
+    expected = expected_error(calibration.quality.snr, n_inputs)
+    assert error == pytest.approx(expected, rel=0.05)
+
+
+def test_at_ideal_everything_is_linear() -> None:
+    # The bench's own carrier lets |S|^2 touch the rim of the mask (3e-5); this one keeps it clear.
+    carrier = (35 / 128, 34 / 128)
+    with simulated_bench("ideal", seed=2, carrier=carrier) as bench:
+        bench.configure(replace(bench.settings, exposure_us=1000.0))
+        calibration = calibrate(bench, 10, fit_exposure=False)
+        assert true_error(bench, calibration) < 1e-3
+    assert calibration.quality.linearity <= 1e-5
+    assert calibration.quality.held_out_error <= 1e-5
+
+
+def test_quality_of_a_realistic_bench(realistic_calibration: Calibration) -> None:
+    figures = realistic_calibration.quality
+    assert figures.held_out_correlation > 0.999
+    assert figures.held_out_error < 0.04
+    assert figures.split_half > 0.9995
+    assert figures.linearity < 0.05
+    assert figures.snr > 1000
+    assert figures.singular_values.shape == (10,)
+    assert figures.saturated_fraction < 1e-4
+    assert 0.2 < figures.visibility < 1
+
+
+def test_phase_walk_and_jitter_do_not_reach_the_matrix() -> None:
+    shaken = {"phase_walk_rad": 0.02, "phase_jitter_rad": 0.1}
+    with simulated_bench("quiet", seed=3, **shaken) as bench:
+        calibration = calibrate(bench, 10, repeats=1)
+        error = true_error(bench, calibration)
+    assert error < 1.15 * expected_error(calibration.quality.snr, 10)
+
+
+def test_progress_is_told_stage_by_stage() -> None:
+    told: list[tuple[str, int, int]] = []
+    with simulated_bench("quiet", seed=1) as bench:
+        calibrate(bench, 4, repeats=1, progress=lambda *step: told.append(step))
+    stages = list(dict.fromkeys(stage for stage, _, _ in told))
+    assert stages == ["exposure", "carrier", "fields", "matrix", "quality"]
+    for stage in stages:
+        done = [step[1] for step in told if step[0] == stage]
+        assert done == sorted(done)
+        assert done[0] == 0
+        assert done[-1] == next(step[2] for step in told if step[0] == stage)
+
+
+def test_an_slm_is_calibrated_like_a_dmd() -> None:
+    with simulated_bench("quiet", seed=1, modulator={"driver": "virtual-slm"}) as bench:
+        calibration = calibrate(bench, 6)
+    assert calibration.layout.levels == 256
+    assert calibration.quality.held_out_correlation > 0.999
+
+
+class EnoughError(Exception):
+    """Raised by a test in the middle of a calibration."""
+
+
+def stop_after(exposures: int) -> Callable[[str, int, int], None]:
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage == "fields" and done >= exposures:
+            raise EnoughError
+
+    return progress
+
+
+def test_an_interrupted_calibration_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "fields.h5"
+    with simulated_bench("realistic", seed=5) as bench:
+        with pytest.raises(EnoughError):
+            calibrate(bench, 10, repeats=4, resume=path, progress=stop_after(100))
+        exposure_us = bench.settings.exposure_us
+    with simulated_bench("realistic", seed=5) as bench:
+        bench.expose(np.repeat(bench.layout(1).all_on(), 7, axis=0))  # not the same noise again
+        before = bench.exposures
+        calibration = calibrate(bench, 10, repeats=4, resume=path)
+        assert bench.settings.exposure_us == exposure_us
+        total = len(Plan(10, 4, 0).bits)
+        assert bench.exposures - before < total
+        error = true_error(bench, calibration)
+    assert error < 1.1 * expected_error(calibration.quality.snr, 10, repeats=4)
+    assert path.exists()
+
+
+def test_a_finished_log_needs_no_light(tmp_path: Path) -> None:
+    path = tmp_path / "fields.h5"
+    with simulated_bench("quiet", seed=5) as bench:
+        first = calibrate(bench, 3, repeats=1, resume=path)
+    with simulated_bench("quiet", seed=5) as bench:
+        again = calibrate(bench, 3, repeats=1, resume=path)
+        assert bench.exposures == 0
+    np.testing.assert_array_equal(first.T, again.T)
+
+
+KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+
+    from calibration.field_log import FieldLog
+    from calibration.pipeline import calibrate
+    from opu_driver import simulated_bench
+
+    die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    append = FieldLog.append
+
+    def dying_append(log, fields, markers, saturated):
+        if log.done == 3:
+            # The sequence's numbers have arrived, the mark that it is done has not.
+            log._file["fields"][3 * log.sequence] = 1e6
+            log._file.flush()
+            die()
+        append(log, fields, markers, saturated)
+
+    FieldLog.append = dying_append
+    with simulated_bench("realistic", seed=5) as bench:
+        calibrate(bench, 10, repeats=2, resume=Path(sys.argv[1]))
+"""
+
+
+def test_a_killed_calibration_goes_on_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "fields.h5"
+    killed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), str(path)],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    with FieldLog.resume(path) as log:
+        assert log.done == 3
+    with simulated_bench("realistic", seed=5) as bench:
+        bench.expose(np.repeat(bench.layout(1).all_on(), 7, axis=0))  # not the same noise again
+        calibration = calibrate(bench, 10, repeats=2, resume=path)
+        error = true_error(bench, calibration)
+    assert error < 1.1 * expected_error(calibration.quality.snr, 10, repeats=2)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def interrupted(tmp_path: Path) -> Path:
+    path = tmp_path / "fields.h5"
+    with simulated_bench("quiet", seed=5) as bench, pytest.raises(EnoughError):
+        calibrate(bench, 4, repeats=1, resume=path, progress=stop_after(32))
+    return path
+
+
+def test_resuming_with_other_arguments_is_refused(interrupted: Path) -> None:
+    with (
+        simulated_bench("quiet", seed=5) as bench,
+        pytest.raises(CalibrationFileError, match="'repeats': 1}; this one has .*'repeats': 2}"),
+    ):
+        calibrate(bench, 4, repeats=2, resume=interrupted)
+
+
+def test_resuming_on_another_bench_is_refused(interrupted: Path) -> None:
+    with (
+        simulated_bench("quiet", seed=6) as bench,
+        pytest.raises(StaleCalibrationError, match="the camera is .* it was"),
+    ):
+        calibrate(bench, 4, repeats=1, resume=interrupted)
+
+
+def test_resuming_after_the_light_has_moved_is_refused(interrupted: Path) -> None:
+    with (
+        simulated_bench("quiet", seed=5, faults={"carrier_jumps": [(0, 0.01, 0.0)]}) as bench,
+        pytest.raises(DriftError, match="has changed since the measurement was interrupted"),
+    ):
+        calibrate(bench, 4, repeats=1, resume=interrupted)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "other", "header"])
+def test_a_damaged_log_is_refused(interrupted: Path, damage: str) -> None:
+    content = interrupted.read_bytes()
+    if damage == "truncated":
+        interrupted.write_bytes(content[: len(content) // 2])
+    elif damage == "empty":
+        interrupted.write_bytes(b"")
+    elif damage == "text":
+        interrupted.write_text("these are no fields")
+    else:
+        with h5py.File(interrupted, "r+") as file:
+            file.attrs["schema" if damage == "other" else "header"] = "{}"
+    with (
+        simulated_bench("quiet", seed=5) as bench,
+        pytest.raises(CalibrationFileError, match=r"fields\.h5"),
+    ):
+        calibrate(bench, 4, repeats=1, resume=interrupted)
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_measurement(tmp_path: Path) -> None:
+    with (
+        simulated_bench("quiet", seed=5) as bench,
+        pytest.raises(CalibrationFileError, match="cannot be kept"),
+    ):
+        calibrate(bench, 4, resume=tmp_path / "nowhere" / "fields.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dropped_trigger_stops_it_and_nothing_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "fields.h5"
+    with (
+        simulated_bench("quiet", seed=5, faults={"dropped_triggers": [150]}) as bench,
+        pytest.raises(FrameMismatchError),
+    ):
+        calibrate(bench, 4, repeats=4, resume=path)
+    with simulated_bench("quiet", seed=5) as bench:
+        assert calibrate(bench, 4, repeats=4, resume=path).quality.held_out_correlation > 0.999
+
+
+def test_a_carrier_that_jumps_on_the_way_is_noticed() -> None:
+    with (
+        simulated_bench("quiet", seed=5, faults={"carrier_jumps": [(120, 0.0, 0.02)]}) as bench,
+        pytest.raises(DriftError, match="fidelity"),
+    ):
+        calibrate(bench, 10, repeats=4)
+
+
+def test_a_kept_exposure_that_saturates_is_refused() -> None:
+    with simulated_bench("quiet", seed=5) as bench:
+        bench.configure(replace(bench.settings, exposure_us=1000.0))
+        with pytest.raises(SaturationError):
+            calibrate(bench, 4, fit_exposure=False)
+
+
+def test_too_little_light_is_refused() -> None:
+    with simulated_bench("realistic", seed=5) as bench:
+        bench.laser.set_power_mw(1e-3)
+        with pytest.raises((LowSignalError, NoCarrierError, FrameMismatchError)):
+            calibrate(bench, 4, fit_exposure=False)
+
+
+def test_a_quality_that_misses_its_limits_is_refused() -> None:
+    limits = QualityLimits(held_out_error=1e-4)
+    with (
+        simulated_bench("realistic", seed=5) as bench,
+        pytest.raises(QualityError, match="held_out_error"),
+    ):
+        calibrate(bench, 4, limits=limits)
+
+
+@pytest.mark.parametrize("wrong", [{"repeats": 0}, {"seed": -1}, {"valid_for_h": 0.0}])
+def test_wrong_arguments_are_refused(wrong: dict[str, float]) -> None:
+    name = next(iter(wrong))
+    with simulated_bench("quiet", seed=5) as bench, pytest.raises(SettingError, match=name):
+        calibrate(bench, 4, **wrong)
+
+
+@pytest.mark.parametrize("n_inputs", [0, 64 * 64 + 1])
+def test_more_inputs_than_the_modulator_shows_are_refused(n_inputs: int) -> None:
+    with (
+        simulated_bench("quiet", seed=5) as bench,
+        pytest.raises((PatternError, SettingError), match=rf"{n_inputs}"),
+    ):
+        calibrate(bench, n_inputs)
