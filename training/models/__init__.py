@@ -1,0 +1,1 @@
+"""The networks of the experiments, as named blocks that taps can find."""
