@@ -1,0 +1,107 @@
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+
+from calibration import figures
+from calibration.carrier import Carrier
+from calibration.demodulation import Demodulator
+from calibration.quality import Quality, normalised_singular_values
+
+CARRIER = Carrier(0.27, 0.25, 1e-4, 1e-4, 0.12, 2e-4)
+
+
+def rendered(figure: Figure) -> np.ndarray:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=40)
+    stream.seek(0)
+    return mpl.image.imread(stream)
+
+
+def all_text(figure: Figure) -> str:
+    figure.draw_without_rendering()
+    return "\n".join(text.get_text() for text in figure.findobj(mpl.text.Text))
+
+
+@pytest.fixture
+def frames(holograms):
+    rng = np.random.default_rng(0)
+    return holograms(rng, (64, 96), count=2).grey(rng)
+
+
+def test_frame(frames):
+    figure = figures.frame_figure(frames[0], CARRIER, saturation_level=255)
+    assert rendered(figure).std() > 0.05
+    text = all_text(figure)
+    assert "64 × 96 pixels" in text
+    assert f"{1 / CARRIER.modulus:.2f} px" in text
+    assert "full: 255" in text
+
+
+def test_spectrum_circles_lie_on_the_light(frames):
+    figure = figures.spectrum_figure(frames, CARRIER)
+    assert rendered(figure).std() > 0.05
+    circles = {
+        (tuple(patch.center), patch.radius) for patch in figure.findobj(Circle) if patch.radius
+    }
+    expected = {((0.25, 0.27), 0.12), ((-0.25, -0.27), 0.12), ((0.0, 0.0), 0.24)}
+    assert circles == expected
+    image = figure.axes[0].images[0]
+    left, right, bottom, top = image.get_extent()
+    level = np.asarray(image.get_array())
+    row = int((0.27 - top) / (bottom - top) * level.shape[0])
+    column = int((0.25 - left) / (right - left) * level.shape[1])
+    around = level[row - 3 : row + 4, column - 3 : column + 4].mean()
+    assert around > level[row - 3 : row + 4, ::-1][:, column - 3 : column + 4].mean() + 10
+
+
+def test_singular_values(frames):
+    rng = np.random.default_rng(1)
+    T = rng.standard_normal((300, 64)) + 1j * rng.standard_normal((300, 64))
+    quality = Quality(
+        0.9991, 0.04, 0.9984, 0.03, 312.0, normalised_singular_values(T), 300.0, 0.7, 0.0
+    )
+    figure = figures.singular_values_figure(quality)
+    assert rendered(figure).std() > 0.05
+    text = all_text(figure)
+    assert "64 inputs, 300 modes" in text
+    assert "0.9991" in text  # never alone
+    assert "0.9984" in text
+
+
+@pytest.mark.parametrize("kind", [float, complex])
+def test_projections(kind):
+    rng = np.random.default_rng(2)
+    predicted = rng.standard_normal((50, 40)).astype(kind)
+    figure = figures.projections_figure(1.1 * predicted, predicted)
+    assert rendered(figure).std() > 0.05
+    text = all_text(figure)
+    assert "correlation 1.0000" in text
+    assert "relative error 10.0%" in text
+
+
+def test_field(frames):
+    field = Demodulator((64, 96), CARRIER)(frames)[0]
+    figure = figures.field_figure(field, CARRIER, 4)
+    assert rendered(figure).std() > 0.05
+    shown = np.asarray(figure.axes[0].images[0].get_array())
+    times = shown.shape[0] // field.shape[0]
+    assert np.allclose(shown[::times, ::times], np.abs(field), atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 30, 500])
+def test_drift(count):
+    rng = np.random.default_rng(3)
+    exposures = 10 * np.arange(count)
+    figure = figures.drift_figure(exposures, np.cumsum(rng.normal(0, 0.02 * 10**0.5, count)))
+    assert rendered(figure).std() > 0.02
+    assert "rad per √exposure" in all_text(figure)
+
+
+def test_settings_of_others_stay(frames):
+    before = dict(mpl.rcParams)
+    figures.frame_figure(frames[0], CARRIER)
+    assert dict(mpl.rcParams) == before
