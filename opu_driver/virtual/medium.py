@@ -23,6 +23,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from opu_driver.camera import Region
+from opu_driver.virtual.parallel import in_parallel
 from opu_driver.virtual.settings import SceneSettings
 
 RENEWAL = 1e-3
@@ -36,7 +37,7 @@ MARGIN = 1.25
 
 Sources = NDArray[np.float32] | NDArray[np.complex64]
 
-_CHUNK_BYTES = 1 << 26
+_PIECE_BYTES = 1 << 21
 
 
 def sum_of(
@@ -63,7 +64,6 @@ class Medium:
         settings: Of the scene.
         sensor_shape: Rows and columns of the sensor.
         seed: Of the matrix and of all its renewals.
-        workers: Threads for Fourier transforms.
 
     Attributes:
         grid: Rows and columns of the field of which the sensor sees a part.
@@ -73,9 +73,7 @@ class Medium:
         contrast: What the pixel's aperture leaves of fringes at the carrier's frequency.
     """
 
-    def __init__(
-        self, settings: SceneSettings, sensor_shape: tuple[int, int], seed: int, workers: int
-    ) -> None:
+    def __init__(self, settings: SceneSettings, sensor_shape: tuple[int, int], seed: int) -> None:
         rows, columns = (
             n if settings.periodic else scipy.fft.next_fast_len(math.ceil(MARGIN * n))
             for n in sensor_shape
@@ -108,7 +106,6 @@ class Medium:
         half_lit = (self.n_sources - 1) / 2
         self._envelope = (relative / math.sqrt(half_lit * self.n_modes)).astype(np.float32)
         self._seed = seed
-        self._workers = workers
         self._renewals = 0
         self._step = 0
         self._steps_per_frame = settings.decorrelation / RENEWAL * STEPS
@@ -171,34 +168,60 @@ class Medium:
         return sum_of(self.parts(sources), self.shares)
 
     def fields(self, modes: NDArray[np.complex64], region: Region) -> NDArray[np.complex64]:
-        """Fields `[n, pixel]` of modes `[n, mode]` on a region of the sensor."""
-        fields = np.empty((len(modes), region.height * region.width), np.complex64)
-        step = max(1, _CHUNK_BYTES // (8 * self.grid[0] * self.grid[1]))
-        for k in range(0, len(modes), step):
-            fields[k : k + step] = self._transform(modes[k : k + step], region)
-        return fields
+        """Fields `[n, pixel]` of modes `[n, mode]` on a region of the sensor.
 
-    def _transform(self, modes: NDArray[np.complex64], region: Region) -> NDArray[np.complex64]:
-        """Inverse transform of the disc: first its columns alone, then the region's rows alone."""
+        An inverse Fourier transform of which only what is needed is computed: along the disc's own
+        columns first, then along the region's own rows; in pieces that stay in cache.
+        """
+        fields = np.empty((len(modes), region.height, region.width), np.complex64)
+        step = max(1, _PIECE_BYTES // (8 * self.grid[0] * len(self._used)))
+
+        def transform(begin: int, end: int) -> None:
+            for k in range(begin, end, step):
+                self._transform(
+                    modes[k : min(k + step, end)], region, fields[k : min(k + step, end)]
+                )
+
+        in_parallel(transform, len(modes))
+        return fields.reshape(len(modes), -1)
+
+    def _transform(
+        self, modes: NDArray[np.complex64], region: Region, fields: NDArray[np.complex64]
+    ) -> None:
         disc = np.zeros((len(modes), self.grid[0], len(self._used)), np.complex64)
         disc[:, self._at_row, self._at_column] = modes * self._envelope
-        tall = scipy.fft.ifft(disc, axis=1, norm="forward", workers=self._workers)
-        wide = np.zeros((len(modes), region.height, self.grid[1]), np.complex64)
-        wide[:, :, self._used] = tall[:, region.row : region.row + region.height]
-        whole = scipy.fft.ifft(
-            wide, axis=2, norm="forward", workers=self._workers, overwrite_x=True
-        )
-        seen = whole[:, :, region.column : region.column + region.width]
-        return seen.reshape(len(modes), -1)
+        tall = _inverse(disc)[:, region.row : region.row + region.height]
+        lines = tall.reshape(-1, len(self._used))
+        seen = fields.reshape(-1, region.width)
+        step = max(1, _PIECE_BYTES // (8 * self.grid[1]))
+        for k in range(0, len(lines), step):
+            wide = np.zeros((len(lines[k : k + step]), self.grid[1]), np.complex64)
+            wide[:, self._used] = lines[k : k + step]
+            waves = _inverse(wide)
+            seen[k : k + step] = waves[:, region.column : region.column + region.width]
 
     def _step_at(self, age: int) -> int:
         return int(age * self._steps_per_frame)
 
     def _drawn(self, number: int) -> NDArray[np.complex64]:
-        rng = np.random.default_rng([self._seed, number])
-        pairs = rng.standard_normal((self.n_sources, 2 * self.n_modes), np.float32)
-        pairs *= np.float32(math.sqrt(0.5))
-        return pairs.view(np.complex64)
+        """A complex Gaussian matrix `[source, mode]` of unit variance, each source by its seed."""
+        matrix = np.empty((self.n_sources, self.n_modes), np.complex64)
+
+        def draw(begin: int, end: int) -> None:
+            for source in range(begin, end):
+                rng = np.random.default_rng([self._seed, number, source])
+                pairs = matrix[source].view(np.float32)
+                rng.standard_normal(dtype=np.float32, out=pairs)
+                pairs *= np.float32(math.sqrt(0.5))
+
+        in_parallel(draw, self.n_sources)
+        return matrix
+
+
+def _inverse(spectra: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """Inverse transform along axis 1, a sum of waves without a factor."""
+    waves: NDArray[np.complex64] = scipy.fft.ifft(spectra, axis=1, norm="forward", overwrite_x=True)
+    return waves
 
 
 def _aperture(

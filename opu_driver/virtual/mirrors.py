@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from opu_driver.modulator import Patterns
 
+Amplitudes = NDArray[np.float32] | NDArray[np.complex64]
+
 _CHUNK = 1 << 22
 
 
@@ -185,19 +187,28 @@ class Mirrors:
         )
         return shares
 
-    def cells(self, patterns: Patterns) -> NDArray[np.complex64]:
-        """Amplitudes `[pattern, cell]` of the cells, the means of their mirrors' amplitudes."""
-        cells = np.empty((len(patterns), self._n_cells), np.complex64)
+    def cells(self, patterns: Patterns) -> Amplitudes:
+        """Amplitudes `[pattern, cell]` of the cells, the means of their mirrors' amplitudes.
+
+        Real for two levels, complex for phases.
+        """
+        binary = self._per_byte == 8
+        cells: Amplitudes = (
+            np.empty((len(patterns), self._n_cells), np.float32)
+            if binary
+            else np.empty((len(patterns), self._n_cells), np.complex64)
+        )
         step = max(1, _CHUNK // self._cell.size)
         for k in range(0, len(patterns), step):
             levels = _mirrors_of(patterns[k : k + step], self._per_byte)[:, :, : self._shape[1]]
-            light = levels if self._per_byte == 8 else self._amplitudes[levels]
-            kind = np.float32 if self._per_byte == 8 else np.complex64
-            lines = np.add.reduceat(light, self._edges[1], axis=2, dtype=kind)
+            light = levels if binary else self._amplitudes[levels]
+            lines = np.add.reduceat(light, self._edges[1], axis=2, dtype=cells.dtype)
             sums = np.add.reduceat(lines, self._edges[0], axis=1).reshape(-1, self._n_cells)
-            on = self._amplitudes[1] if self._per_byte == 8 else 1
-            cells[k : k + step] = on * sums / self._in_cell
-        return cells + self.resting
+            cells[k : k + step] = sums / self._in_cell
+        if binary:
+            cells *= self._amplitudes[1].real
+            cells += self.resting
+        return cells
 
     def _none_yet(self) -> Groups:
         return Groups.all_in_one(self._shape[0] * self._stored_columns, self._per_byte)

@@ -8,9 +8,9 @@ Both are the same linear algebra, both are done anew for each exposure.
 from __future__ import annotations
 
 import math
-import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from opu_driver.camera import Region
 from opu_driver.modulator import Patterns
 from opu_driver.virtual.medium import Medium, sum_of
-from opu_driver.virtual.mirrors import Groups, Mirrors
+from opu_driver.virtual.mirrors import Amplitudes, Groups, Mirrors
 from opu_driver.virtual.settings import SceneSettings
 
 SUM_NS = 0.25
@@ -28,14 +28,10 @@ PRODUCT_NS = 0.03
 TRANSFORM_NS = 8.0
 """Nanoseconds a pixel of the field to transform modes."""
 
-_Light = TypeVar("_Light", np.float32, np.complex64)
+_Plane = TypeVar("_Plane", np.float32, np.complex64)
 _FIELDS_BYTES = 5 << 29
 _BATCH_BYTES = 1 << 28
-
-
-def workers() -> int:
-    """Threads that the simulation uses: as many as the process has processors."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_PRODUCT_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,14 @@ class Superposition:
     starts: NDArray[np.int64]
     which: NDArray[np.int32]
     weights: NDArray[np.complex64]
+
+    def __len__(self) -> int:
+        return len(self.starts) // 2
+
+    def now(self) -> Iterator[NDArray[np.complex64]]:
+        """The field `[pixel]` of what each exposure shows."""
+        for begin, end in zip(self.starts[:-1:2], self.starts[1::2], strict=True):
+            yield self.weights[begin:end] @ self.fields[self.which[begin:end]]
 
     @classmethod
     def of(cls, fields: NDArray[np.complex64], weights: NDArray[np.complex64]) -> Superposition:
@@ -108,7 +112,7 @@ class Optics:
     ) -> None:
         self._settings = settings
         self.sensor_shape = sensor_shape
-        self.medium = Medium(settings, sensor_shape, seed, workers())
+        self.medium = Medium(settings, sensor_shape, seed)
         self.mirrors = Mirrors(
             modulator_shape, levels, settings.cells, settings.leakage, self._most_groups()
         )
@@ -134,37 +138,39 @@ class Optics:
         tilt = np.exp(-2j * np.pi * (f[0] * row + f[1] * column))
         return _cut((profile * tilt).astype(np.complex64), region).ravel()
 
-    def superpose(self, shown: Shown, region: Region) -> Superposition:
-        """The fields of exposures, through the medium as it is now."""
+    def superpose(self, shown: Shown, region: Region) -> Iterator[Superposition]:
+        """The fields of exposures, some at a time, through the medium as it is now."""
         weights = self.mirrors.weights(shown.patterns)
         if weights is None:
-            return self._by_cells(shown, region)
+            for k in range(0, len(shown), _PRODUCT_ROWS):
+                yield from self._by_cells(shown[k : k + _PRODUCT_ROWS], region)
+            return
         static = np.ones((len(weights), 1), np.complex64)
         lit = np.concatenate([static, weights], axis=1)
         sides = np.stack([lit[shown.now], lit[shown.before] * (shown.mixing > 0)[:, None]], axis=1)
-        return Superposition.of(self._group_fields(region), sides)
+        yield Superposition.of(self._group_fields(region), sides)
 
-    def batch(self, region: Region) -> int:
-        """How many exposures may be superposed at once."""
-        return max(1, _BATCH_BYTES // (16 * region.height * region.width))
-
-    def _by_cells(self, shown: Shown, region: Region) -> Superposition:
+    def _by_cells(self, shown: Shown, region: Region) -> Iterator[Superposition]:
         """Cells to modes to pixels; each exposure, and each pattern mixed into one, by itself."""
         count = 1 + (shown.mixing > 0)
         first = np.concatenate([[0], np.cumsum(count)])
-        starts = np.empty(2 * len(shown) + 1, np.int64)
-        starts[::2] = first
-        starts[1::2] = first[:-1] + 1
-        frames = np.repeat(np.arange(len(shown)), count)
-        patterns = shown.now[frames]
-        patterns[first[1:][count == 2] - 1] = shown.before[count == 2]
-        modes = self.medium.modes(self._sources(self.mirrors.cells(shown.patterns[patterns])))
-        return Superposition(
-            self.medium.fields(modes, region),
-            starts,
-            np.arange(len(frames), dtype=np.int32),
-            np.ones(len(frames), np.complex64),
-        )
+        which = shown.now[np.repeat(np.arange(len(shown)), count)]
+        which[first[1:][count == 2] - 1] = shown.before[count == 2]
+        cells = self.mirrors.cells(shown.patterns[which])
+        modes = self.medium.modes(self._sources(cells))
+        step = max(1, _BATCH_BYTES // (16 * region.height * region.width))
+        for k in range(0, len(shown), step):
+            ends = first[k : k + step + 1]
+            fields = self.medium.fields(modes[ends[0] : ends[-1]], region)
+            starts = np.empty(2 * len(ends) - 1, np.int64)
+            starts[::2] = ends - ends[0]
+            starts[1::2] = starts[:-1:2] + 1
+            yield Superposition(
+                fields,
+                starts,
+                np.arange(len(fields), dtype=np.int32),
+                np.ones(len(fields), np.complex64),
+            )
 
     def _group_fields(self, region: Region) -> NDArray[np.complex64]:
         """Fields of the static light and of each group, through the medium as it is now."""
@@ -174,17 +180,17 @@ class Optics:
             self._kept = None
             shares = self.mirrors.shares()
             static = self._sources(self.mirrors.resting[None])
-            groups = np.concatenate([shares, np.zeros((len(shares), 1), np.float32)], axis=1)
+            groups = np.pad(shares, ((0, 0), (0, 1)))
             modes = self.medium.parts(np.concatenate([static, groups]))
             kept = _Kept(made_for, [self.medium.fields(part, region) for part in modes])
             self._kept = kept
         kept.move_to(self.medium)
         return kept.fields
 
-    def _sources(self, cells: NDArray[_Light]) -> NDArray[_Light]:
+    def _sources(self, cells: Amplitudes) -> Amplitudes:
         """Light of the cells with that of the gaps, `[n, source]`."""
         gaps = np.full((len(cells), 1), self._gaps, cells.dtype)
-        return np.concatenate([cells, gaps], axis=1)
+        return cast(Amplitudes, np.concatenate([cells, gaps], axis=1))
 
     def _most_groups(self) -> int:
         """Groups beyond which going by cells is cheaper than summing those that are lit."""
@@ -221,6 +227,6 @@ class _Kept:
             self._moment = medium.moment
 
 
-def _cut(plane: NDArray[_Light], region: Region) -> NDArray[_Light]:
+def _cut(plane: NDArray[_Plane], region: Region) -> NDArray[_Plane]:
     rows = slice(region.row, region.row + region.height)
     return plane[rows, region.column : region.column + region.width]

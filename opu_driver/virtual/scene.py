@@ -6,10 +6,8 @@ frames. Every exposure has a number, and all its noise is a function of the seed
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +19,8 @@ from opu_driver.errors import DeviceStateError
 from opu_driver.modulator import Patterns
 from opu_driver.virtual import faults
 from opu_driver.virtual.drift import Light, random_bits
-from opu_driver.virtual.optics import Optics, Shown, workers
+from opu_driver.virtual.optics import Optics, Shown, Superposition
+from opu_driver.virtual.parallel import in_parallel
 from opu_driver.virtual.settings import SceneSettings
 
 if TYPE_CHECKING:
@@ -253,9 +252,11 @@ class Scene:
         frames = np.empty((len(exposures), region.height * region.width), converter.dtype)
         done = 0
         while done < len(exposures):
-            part = exposures[done : done + self._together(exposures[done:], region)]
-            self._develop(part, region, converter, frames[done : done + len(part)])
-            done += len(part)
+            part = exposures[done : done + self._together(exposures[done:])]
+            for sums in self.optics().superpose(part.shown, region):
+                some = slice(done, done + len(sums))
+                self._develop(exposures[some], sums, region, converter, frames[some])
+                done += len(sums)
         return frames.reshape(len(exposures), *region.shape)
 
     def optics(self) -> Optics:
@@ -279,12 +280,12 @@ class Scene:
             )
         return self._optics
 
-    def _together(self, exposures: Exposures, region: Region) -> int:
+    def _together(self, exposures: Exposures) -> int:
         """How many of the exposures see one reference, and one moment of the medium."""
         optics = self.optics()
         first, age = int(exposures.numbers[0]), int(exposures.ages[0])
         optics.medium.grow_to(age)
-        ends = [len(exposures), optics.batch(region)]
+        ends = [len(exposures)]
         jump = faults.next_carrier_jump(self.settings.faults, first)
         if jump is not None:
             ends.append(jump - first)
@@ -294,13 +295,17 @@ class Scene:
         return min(ends)
 
     def _develop(
-        self, exposures: Exposures, region: Region, converter: Converter, frames: NDArray[Any]
+        self,
+        exposures: Exposures,
+        sums: Superposition,
+        region: Region,
+        converter: Converter,
+        frames: NDArray[Any],
     ) -> None:
         from opu_driver.virtual.kernels import BLOCK, expose
 
         s = self.settings
         optics = self.optics()
-        sums = optics.superpose(exposures.shown, region)
         reference = self._reference_at(int(exposures.numbers[0]), region)
         phasors = optics.medium.contrast * np.exp(1j * exposures.phases)
         arguments = (
@@ -323,26 +328,10 @@ class Scene:
             np.float32(converter.top),
             converter.dtype != np.float32,
         )
-        pool, threads = _pool()
-        blocks = -(-frames.shape[1] // BLOCK)
-        ends = [min(BLOCK * (blocks * t // threads), frames.shape[1]) for t in range(threads + 1)]
-        ends[-1] = frames.shape[1]
-        runs = [
-            pool.submit(expose, *arguments, begin, end)
-            for begin, end in pairwise(ends)
-            if end > begin
-        ]
-        for run in runs:
-            run.result()
+        in_parallel(partial(expose, *arguments), frames.shape[1], grain=BLOCK)
 
     def _reference_at(self, number: int, region: Region) -> NDArray[np.complex64]:
         offset = faults.carrier_offset(self.settings.faults, number)
         if self._reference is None or self._reference[:2] != (region, offset):
             self._reference = (region, offset, self.optics().reference(region, offset))
         return self._reference[2]
-
-
-@cache
-def _pool() -> tuple[ThreadPoolExecutor, int]:
-    threads = workers()
-    return ThreadPoolExecutor(threads, thread_name_prefix="virtual-bench"), threads

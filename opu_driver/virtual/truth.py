@@ -86,12 +86,9 @@ class Truth:
         still = np.zeros(len(patterns), np.float32)
         optics = self._scene.optics()
         optics.medium.grow_to(self._scene.age)
-        sums = optics.superpose(Shown(patterns, count, count, still), region)
-        fields = np.zeros((len(patterns), sums.fields.shape[1]), np.complex64)
-        for k in count:
-            entries = slice(sums.starts[2 * k], sums.starts[2 * k + 1])
-            fields[k] = sums.weights[entries] @ sums.fields[sums.which[entries]]
-        return fields.reshape(-1, *region.shape)
+        shown = Shown(patterns, count, count, still)
+        fields = [field for sums in optics.superpose(shown, region) for field in sums.now()]
+        return np.stack(fields).reshape(-1, *region.shape)
 
     def inputs(self, layout: Layout, region: Region | None = None) -> NDArray[np.complex64]:
         """Fields `[input, row, column]` that single inputs add to the all-off field."""
