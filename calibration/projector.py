@@ -8,10 +8,15 @@ every `reference_interval` exposures.
 With N_R electrons a pixel of reference and N_S(e) = sum of the lit inputs' signal, the relative
 error of a ternary code's projection is (docs/architecture.md, Physics)
 
-    rel^2 = g (I+ + I- + 2 read^2 + q^2 / 6) / (N_R N_S(e)),
+    rel^2 = g (I+ + I- + 2 read^2 + q^2 / 6) / (c^2 N_R N_S(e)),
 
 where I+ and I- are the mean electrons a pixel of its two exposures, q the electrons of one grey
-value, and g = `Demodulator.noise_gain`, about pi r^2; the error of T itself comes on top.
+value, c what the pixels' aperture leaves of the fringes, and g = `Demodulator.noise_gain`, about
+pi r^2. The error of T itself, and phase and gain between references, come on top.
+
+The exposure of the calibration serves the projections too. Sparse codes would bear one that is
+1.25 times as long, for an error smaller by a tenth; beyond that the references saturate first, and
+the gain that they tell is wrong.
 """
 
 from __future__ import annotations
@@ -268,7 +273,8 @@ class OpticalProjector:
             raise StaleCalibrationError(
                 f"The field of all inputs on has a fidelity of {fidelity:.3f} to that of the "
                 f"calibration of {self._calibration.made_at}; at least {self._min_fidelity:g} is "
-                "needed. The medium, the carrier or the alignment has changed: calibrate again."
+                "needed. The medium, the carrier or the alignment has changed (calibrate again), "
+                "or there is too little light to tell (raise the exposure)."
             )
         return gains, noise, fidelity
 

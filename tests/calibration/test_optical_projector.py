@@ -1,0 +1,348 @@
+"""Vectors through the simulated bench, against the calibrated map; and what must raise instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from calibration.calibration_file import Calibration
+from calibration.errors import CodesError, DriftError, StaleCalibrationError
+from calibration.projector import OpticalProjector
+from opu_driver import simulated_bench
+from opu_driver.bench import MARKERS, Bench
+from opu_driver.errors import (
+    FrameMismatchError,
+    LaserSafetyError,
+    SaturationError,
+    SettingError,
+)
+
+SEED = 1  # of the bench that the shared calibrations were made on
+
+
+def ternary(rows: int, seed: int = 0, n_inputs: int = 10) -> Tensor:
+    codes = np.random.default_rng(seed).integers(-1, 2, (rows, n_inputs))
+    codes[:, 0] = 1  # no row of zeros
+    return torch.from_numpy(codes)
+
+
+def agreement(measured: Tensor, predicted: Tensor) -> tuple[float, float]:
+    """Correlation and relative error."""
+    x, y = measured.double().flatten(), predicted.double().flatten()
+    return float(x @ y / (x.norm() * y.norm())), float((x - y).norm() / y.norm())
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    with simulated_bench("realistic", SEED) as bench:
+        yield bench
+
+
+@pytest.fixture
+def projector(bench: Bench, realistic_calibration: Calibration) -> OpticalProjector:
+    return OpticalProjector(bench, realistic_calibration)
+
+
+def project_on(calibration: Calibration, codes: Tensor, **scene: Any) -> Tensor:
+    """Through a realistic bench on which something is different."""
+    with simulated_bench("realistic", SEED, **scene) as bench:
+        return OpticalProjector(bench, calibration).project(codes)
+
+
+def test_projections_are_those_of_the_calibrated_map(
+    bench: Bench, realistic_calibration: Calibration
+) -> None:
+    codes = ternary(100)
+    projector = OpticalProjector(bench, realistic_calibration, exposure_us=100.0)
+    projected = projector.project(codes)
+    assert projected.shape == (100, projector.n_outputs)
+    assert projected.dtype == torch.float32
+    assert projected.device.type == "cpu"
+    correlation, error = agreement(projected, realistic_calibration.twin().project(codes))
+    assert correlation >= 0.9995
+    assert error <= 0.03
+
+
+def expected_error(bench: Bench, calibration: Calibration, codes: NDArray[np.int64]) -> float:
+    """The formula of calibration/projector.py, from what is true of the scene."""
+    scene = bench.camera._scene
+    settings, truth = scene.settings, scene.truth
+    electrons = settings.electrons_per_nj * bench.power_mw * bench.settings.exposure_us
+    electrons /= 1 + settings.reference_ratio
+    reference = np.abs(truth.reference()) ** 2
+    halves = np.concatenate([codes > 0, codes < 0]).astype(np.uint8)
+    shown = np.abs(truth.fields(calibration.layout.render(halves))) ** 2
+    light = 2 * (reference + shown).mean() * electrons
+    code_fields = np.tensordot(codes.astype(np.float32), truth.inputs(calibration.layout), 1)
+    signal = truth.contrast**2 * (reference * np.abs(code_fields) ** 2).mean() * electrons**2
+    grey = settings.full_well_electrons / (2**calibration.settings.pixel_format.bits - 1)
+    noise = light + 2 * settings.read_noise_electrons**2 + grey**2 / 6
+    return math.sqrt(calibration.demodulator().noise_gain * noise / signal)
+
+
+@pytest.mark.parametrize("electrons", [10, 20, 200])
+def test_the_error_is_what_theory_says(electrons: float) -> None:
+    from calibration.pipeline import calibrate
+
+    camera = {"pixel_format": "mono12"}
+    with simulated_bench("quiet", SEED, camera=camera) as bench:
+        calibration = calibrate(bench, 10)
+        bench.laser.set_power_mw(min(10.0, electrons / 2))
+        exposure_us = electrons / 2 / bench.power_mw
+        codes = ternary(60)
+        projector = OpticalProjector(bench, calibration, exposure_us=exposure_us)
+        _, error = agreement(projector.project(codes), calibration.twin().project(codes))
+        assert error == pytest.approx(expected_error(bench, calibration, codes.numpy()), rel=0.1)
+        assert projector.last is not None
+        assert projector.last.gain == pytest.approx(1, abs=0.05)
+        assert projector.last.snr**-0.5 == pytest.approx(error, rel=0.2)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.float32, torch.float64])
+def test_integers_of_any_dtype_are_shown(projector: OpticalProjector, dtype: torch.dtype) -> None:
+    projected = projector.project(ternary(3).to(dtype))
+    assert torch.isfinite(projected).all()
+    assert projected.abs().max() > 0
+
+
+def test_codes_that_want_a_gradient_are_shown(projector: OpticalProjector) -> None:
+    projected = projector.project(ternary(2).float().requires_grad_())
+    assert not projected.requires_grad
+
+
+@pytest.mark.parametrize("largest", [3, 100, 255])
+def test_larger_integers_are_shown_in_bit_planes(
+    projector: OpticalProjector, realistic_calibration: Calibration, largest: int
+) -> None:
+    rng = np.random.default_rng(2)
+    codes = torch.from_numpy(rng.integers(-largest, largest + 1, (20, 10)))
+    projected = projector.project(codes)
+    _, error = agreement(projected, realistic_calibration.twin().project(codes))
+    assert error < 0.05
+    assert projector.last is not None
+    assert projector.last.exposures <= 2 * 20 * largest.bit_length()
+
+
+def test_only_bit_planes_that_are_lit_are_shown(projector: OpticalProjector) -> None:
+    codes = torch.zeros((4, 10), dtype=torch.int64)
+    codes[0, 3] = 64
+    codes[1, 4] = -5
+    codes[3, 0] = 1
+    projector.project(codes)
+    assert projector.last is not None
+    assert (projector.last.shown_rows, projector.last.exposures) == (3, 2 * (1 + 2 + 1))
+
+
+def test_rows_of_zeros_take_no_light(
+    projector: OpticalProjector, realistic_calibration: Calibration
+) -> None:
+    codes = ternary(9)
+    codes[[0, 4, 8]] = 0
+    projected = projector.project(codes)
+    assert (projected[[0, 4, 8]] == 0).all()
+    _, error = agreement(projected, realistic_calibration.twin().project(codes))
+    assert error < 0.06
+    assert projector.last is not None
+    assert (projector.last.rows, projector.last.shown_rows, projector.last.exposures) == (9, 6, 12)
+
+
+@pytest.mark.parametrize("rows", [0, 5])
+def test_nothing_to_show_is_nothing_shown(
+    bench: Bench, projector: OpticalProjector, rows: int
+) -> None:
+    projected = projector.project(torch.zeros((rows, 10)))
+    assert projected.shape == (rows, projector.n_outputs)
+    assert (projected == 0).all()
+    assert bench.exposures == 0
+    assert projector.last is not None
+    assert (projector.last.rows, projector.last.exposures) == (rows, 0)
+    assert math.isnan(projector.last.snr)
+
+
+def test_a_batch_of_many_sequences_keeps_its_order(
+    bench: Bench, projector: OpticalProjector, realistic_calibration: Calibration
+) -> None:
+    codes = ternary(600)
+    projected = projector.project(codes)
+    each = (projected - realistic_calibration.twin().project(codes)).norm(dim=1)
+    assert (each / projected.norm(dim=1)).max() < 0.2
+    assert projector.last is not None
+    assert projector.last.exposures == 1200
+    assert projector.last.reference_exposures > 3 * MARKERS
+    assert bench.exposures == 1200 + projector.last.reference_exposures
+
+
+def test_a_modulator_of_little_room_is_filled_again_and_again(
+    realistic_calibration: Calibration,
+) -> None:
+    codes = ternary(20)
+    with simulated_bench("realistic", SEED, modulator={"capacity": 11}) as bench:
+        projected = OpticalProjector(bench, realistic_calibration).project(codes)
+    _, error = agreement(projected, realistic_calibration.twin().project(codes))
+    assert error < 0.05
+
+
+def test_nothing_is_remembered(projector: OpticalProjector) -> None:
+    codes = ternary(4)
+    first, second = projector.project(codes), projector.project(codes)
+    assert not torch.equal(first, second)
+    assert agreement(first, second)[0] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("codes", "told"),
+    [
+        (torch.zeros(10), r"shape \[10\]"),
+        (torch.zeros((2, 9)), r"shape \[2, 9\]; .*\[rows, 10\]"),
+        (torch.zeros((2, 2, 10)), r"shape \[2, 2, 10\]"),
+        (torch.full((1, 10), 0.5), "0.5 among the codes"),
+        (torch.full((1, 10), float("nan")), "nan among the codes"),
+        (torch.full((1, 10), float("inf")), "magnitude inf"),
+        (torch.full((1, 10), 256), "magnitude 256; up to 255"),
+        (torch.full((1, 10), -(2**40)), "magnitude 1.09951e"),
+        (torch.zeros((1, 10), dtype=torch.complex64), "complex64"),
+    ],
+)
+def test_what_is_no_code_is_refused_in_the_dark(
+    bench: Bench, projector: OpticalProjector, codes: Tensor, told: str
+) -> None:
+    with pytest.raises(CodesError, match=told):
+        projector.project(codes)
+    assert bench.exposures == 0
+
+
+def test_exposure_and_power_may_differ_from_the_calibration(
+    bench: Bench, realistic_calibration: Calibration
+) -> None:
+    codes = ternary(40)
+    bench.laser.set_power_mw(5.0)
+    projector = OpticalProjector(bench, realistic_calibration, exposure_us=120.0)
+    _, error = agreement(projector.project(codes), realistic_calibration.twin().project(codes))
+    assert error < 0.05
+    assert projector.last is not None
+    assert projector.last.gain == pytest.approx(1, abs=0.05)
+
+
+def test_a_phase_that_walks_is_followed(realistic_calibration: Calibration) -> None:
+    twin = realistic_calibration.twin()
+    with simulated_bench("realistic", SEED, phase_walk_rad=0.02) as bench:
+        projector = OpticalProjector(bench, realistic_calibration, reference_interval=16)
+        for call in range(6):
+            codes = ternary(120, seed=call)
+            correlation, _ = agreement(projector.project(codes), twin.project(codes))
+            assert correlation > 0.997
+        walked = bench.camera._scene.truth.phases
+    assert np.ptp(walked) > 0.3  # untracked, that would be the end of it
+
+
+def test_more_references_follow_a_walk_better(realistic_calibration: Calibration) -> None:
+    codes = ternary(200)
+    errors = []
+    for interval in (0, 8):
+        with simulated_bench("realistic", SEED, phase_walk_rad=0.02) as bench:
+            projector = OpticalProjector(bench, realistic_calibration, reference_interval=interval)
+            projected = projector.project(codes)
+            assert projector.last is not None
+            expected = MARKERS + (len(range(8, 400, 8)) if interval else 0)
+            assert projector.last.reference_exposures == expected
+        errors.append(agreement(projected, realistic_calibration.twin().project(codes))[1])
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_a_phase_that_cannot_be_followed_raises(realistic_calibration: Calibration) -> None:
+    with pytest.raises(DriftError, match="reference every"):
+        project_on(realistic_calibration, ternary(200), phase_walk_rad=0.5)
+
+
+def test_saturation_raises(bench: Bench, realistic_calibration: Calibration) -> None:
+    projector = OpticalProjector(bench, realistic_calibration, exposure_us=220.0)
+    with pytest.raises(SaturationError, match="at full scale"):
+        projector.project(ternary(10))
+    assert projector.last is None
+
+
+def test_a_dropped_trigger_raises(realistic_calibration: Calibration) -> None:
+    with pytest.raises(FrameMismatchError):
+        project_on(realistic_calibration, ternary(20), faults={"dropped_triggers": [7]})
+
+
+def test_an_open_interlock_raises(realistic_calibration: Calibration) -> None:
+    with pytest.raises(LaserSafetyError):
+        project_on(realistic_calibration, ternary(20), faults={"interlock_opens_at": 0})
+
+
+def test_another_bench_is_refused(realistic_calibration: Calibration) -> None:
+    with (
+        simulated_bench("realistic", SEED + 1) as bench,
+        pytest.raises(StaleCalibrationError, match="it was"),
+    ):
+        OpticalProjector(bench, realistic_calibration)
+
+
+def test_an_expired_calibration_is_refused(
+    bench: Bench, realistic_calibration: Calibration
+) -> None:
+    old = replace(realistic_calibration, expires_at="2001-01-01T00:00:00+00:00")
+    with pytest.raises(StaleCalibrationError, match="expired"):
+        OpticalProjector(bench, old)
+
+
+def test_a_carrier_that_has_jumped_is_noticed(realistic_calibration: Calibration) -> None:
+    with pytest.raises(StaleCalibrationError, match="calibrate again"):
+        project_on(realistic_calibration, ternary(10), faults={"carrier_jumps": [(0, 0.02, 0.0)]})
+
+
+def test_a_medium_that_has_changed_is_noticed(realistic_calibration: Calibration) -> None:
+    with simulated_bench("realistic", SEED, decorrelation=1e-3) as bench:
+        projector = OpticalProjector(bench, realistic_calibration, min_fidelity=0.99)
+        bench.expose(np.repeat(bench.layout(1).all_on(), 10, axis=0))
+        with pytest.raises(StaleCalibrationError, match=r"fidelity of 0\.9.*calibrate again"):
+            projector.project(ternary(5))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"reference_interval": -1}, {"max_saturated_fraction": 1.5}, {"min_fidelity": -0.1}],
+)
+def test_wrong_numbers_are_refused(
+    bench: Bench, realistic_calibration: Calibration, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(SettingError, match=next(iter(wrong))):
+        OpticalProjector(bench, realistic_calibration, **wrong)
+
+
+def test_the_account_adds_up(bench: Bench, projector: OpticalProjector) -> None:
+    assert math.isnan(projector.totals()["snr"])
+    projector.project(ternary(10))
+    projector.project(torch.zeros((3, 10)))
+    projector.project(ternary(30))
+    totals = projector.totals()
+    assert totals["rows"] == 43
+    assert totals["shown_rows"] == 40
+    assert totals["exposures"] == 80
+    assert totals["exposures"] + totals["reference_exposures"] == bench.exposures
+    assert totals["snr"] > 100
+    assert 0 < totals["phase_drift_rad"] < 0.5
+    assert 0.99 < totals["fidelity"] <= 1.01
+
+
+def test_projector_and_twin_are_the_same_matrix(
+    projector: OpticalProjector, realistic_calibration: Calibration
+) -> None:
+    assert projector.fingerprint() == realistic_calibration.twin().fingerprint()
+    assert projector.n_outputs == realistic_calibration.twin().n_outputs
+
+
+def test_another_size_is_another_matrix(
+    realistic_calibration: Calibration, calibration_of: Callable[[str, int], Calibration]
+) -> None:
+    other = calibration_of("quiet", 10)
+    assert other.fingerprint() != realistic_calibration.fingerprint()
