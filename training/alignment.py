@@ -15,6 +15,7 @@ from torch import Tensor
 
 from training.dfa import DFA, Mode
 from training.probe import undisturbed
+from training.projector import counts
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,13 @@ def measure_alignment(
         targets: Its targets.
         loss: `loss(output, targets)`, a scalar.
     """
-    before = dict(model.projector.totals())
+    before = counts(model.projector.totals())
     feedback, weights = _gradients(model, inputs, targets, loss, "dfa")
     true_feedback, true_weights = _gradients(model, inputs, targets, loss, "bp")
-    after = model.projector.totals()
     return Alignment(
         {name: angle_deg([feedback[name]], [true_feedback[name]]) for name in feedback},
         {name: angle_deg(weights[name], true_weights[name]) for name in weights},
-        {
-            key: total - int(before.get(key, 0))
-            for key, total in after.items()
-            if isinstance(total, int)
-        },
+        {key: n - before[key] for key, n in counts(model.projector.totals()).items()},
     )
 
 

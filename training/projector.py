@@ -16,6 +16,8 @@ from torch import Tensor
 
 from training.errors import CodeError, SettingsError
 
+COUNTED = ("rows", "exposures", "pixels")
+
 
 @runtime_checkable
 class Projector(Protocol):
@@ -45,8 +47,8 @@ class Projector(Protocol):
     def totals(self) -> Mapping[str, float]:
         """The running account since construction.
 
-        Counts (`rows`, `exposures`, `skipped_rows`, ...) are `int` and add up over the parts of a
-        run; figures of quality (`snr`, `drift_rad`, ...) are `float` and do not.
+        Keys that end in `rows`, `exposures` or `pixels` are counts and add up over the parts of a
+        run (see `counts`); others (`snr`, `phase_drift_rad`, ...) are figures and do not.
         """
         ...
 
@@ -193,6 +195,11 @@ class GeneratedProjector:
                     (outputs.stop - outputs.start, inputs.stop - inputs.start), np.float32
                 )
                 yield outputs, inputs, torch.from_numpy(block)
+
+
+def counts(totals: Mapping[str, float]) -> dict[str, int]:
+    """What adds up in a projector's account."""
+    return {key: int(n) for key, n in totals.items() if key.endswith(COUNTED)}
 
 
 def check_codes(codes: Tensor, n_inputs: int) -> None:

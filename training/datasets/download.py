@@ -71,6 +71,11 @@ def download(file: KnownFile, base_url: str, folder: Path) -> Path:
         for _ in range(ATTEMPTS):
             try:
                 _continue(url, part, file.size)
+            except urllib.error.HTTPError as error:
+                raise DatasetError(
+                    f"{url} is refused by its server ({error.code} {error.reason}). Put "
+                    f"{file.name} into {folder} yourself."
+                ) from error
             except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
                 reason = str(error)
                 continue
@@ -107,5 +112,5 @@ def _continue(url: str, part: Path, size: int) -> None:
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
         goes_on = reply.status == 206
         with part.open("ab" if goes_on else "wb") as out:
-            while block := reply.read(BLOCK):
+            while (block := reply.read(BLOCK)) and out.tell() <= size:
                 out.write(block)

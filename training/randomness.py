@@ -1,0 +1,18 @@
+"""Random numbers that are functions of what they are for, so that a resumed run is the same run."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+WEIGHTS, FEEDBACK, ORDER, SHIFTS, GLOBAL = range(5)
+
+
+def derived_seed(seed: int, purpose: int, index: int = 0) -> int:
+    """A seed of its own for each purpose and index."""
+    return int(np.random.SeedSequence([seed, purpose, index]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def generator(seed: int, purpose: int, index: int = 0) -> torch.Generator:
+    """A generator of its own for each purpose and index."""
+    return torch.Generator().manual_seed(derived_seed(seed, purpose, index))

@@ -1,0 +1,303 @@
+"""The training loop: epochs, metrics, checkpoints, and an early end for a loss that runs away.
+
+Every random choice is a function of the seed and the step, so a run that was killed at any step and
+resumed from its last checkpoint ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from training.alignment import measure_alignment
+from training.datasets.batches import Batches
+from training.dfa import DFA
+from training.errors import CheckpointError, DivergedError, SettingsError
+from training.projector import counts
+from training.run_folder import RunFolder
+
+DIVERGED_ABOVE = 10.0
+DIVERGENCE_WINDOW = 100
+EVALUATED_AT_ONCE = 2000
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Inputs float32 `[row, n]` and labels int64 `[row]`, ready to be evaluated."""
+
+    inputs: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: `step` of `steps` done, and the loss of the last batch."""
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """What is known at the end of an epoch; epoch 0 is before training.
+
+    Attributes:
+        epoch: Epochs done.
+        train_loss: Mean over the epoch, nats; None before training.
+        train_accuracy: Mean over the epoch, %, as the batches were seen; None before training.
+        accuracy: %, by the name of what was evaluated, such as `"test"`.
+        learning_rate: At the end of the epoch.
+        seconds: Since the beginning, over all parts of a resumed run.
+        projector: The projector's account since the beginning (counts over all parts).
+        alignment_deg: Angle between feedback and true gradient, by tap; empty without feedback.
+    """
+
+    epoch: int
+    train_loss: float | None
+    train_accuracy: float | None
+    accuracy: Mapping[str, float]
+    learning_rate: float
+    seconds: float
+    projector: Mapping[str, float | None] = field(default_factory=dict)
+    alignment_deg: Mapping[str, float | None] = field(default_factory=dict)
+
+
+class Observer(Protocol):
+    """Who wants to see the training while it goes on."""
+
+    def on_step(self, progress: Progress) -> None:
+        """Called after every step."""
+        ...
+
+    def on_epoch(self, row: EpochRow) -> None:
+        """Called after every epoch, and once before the first."""
+        ...
+
+
+@dataclass
+class _State:
+    """What a run has come to, besides weights and optimizer."""
+
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
+    recent: list[float] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains a classifier by cross-entropy.
+
+    Args:
+        model: What learns, in its mode.
+        optimizer: Over its parameters.
+        batches: What it learns from.
+        learning_rate: Learning rate of a step, from 0.
+        epochs: How often it sees them.
+        evaluate: What it is evaluated on after every epoch, by name.
+        probe: A batch for the alignment angles, measured after every epoch in mode `"dfa"`;
+            through an optical projector that costs exposures, counted with the rest.
+        folder: Where the run is kept; None keeps nothing.
+        checkpoint_every: Steps between checkpoints; one is written after every epoch anyway.
+        observer: Who wants to see it.
+        diverged_above: The mean loss of 100 steps may not exceed this multiple of the loss of
+            guessing, `ln(n_classes)`.
+
+    Raises:
+        SettingsError: No epochs, or no steps between checkpoints.
+    """
+
+    def __init__(
+        self,
+        model: DFA,
+        optimizer: Optimizer,
+        batches: Batches,
+        learning_rate: Callable[[int], float],
+        *,
+        epochs: int,
+        evaluate: Mapping[str, Labelled],
+        probe: Labelled | None = None,
+        folder: RunFolder | None = None,
+        checkpoint_every: int | None = None,
+        observer: Observer | None = None,
+        diverged_above: float = DIVERGED_ABOVE,
+    ) -> None:
+        if epochs < 1 or (checkpoint_every is not None and checkpoint_every < 1):
+            raise SettingsError(
+                f"{epochs} epochs, checkpoints every {checkpoint_every} steps: at least 1 each."
+            )
+        self.model = model
+        self.optimizer = optimizer
+        self.batches = batches
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.evaluate = evaluate
+        self.probe = probe
+        self.folder = folder
+        self.checkpoint_every = checkpoint_every
+        self.observer = observer
+        self.diverged_above = diverged_above
+        self._state = _State()
+        self._started_s = 0.0
+
+    def fit(self, *, other_feedback: bool = False) -> tuple[EpochRow, ...]:
+        """Train to the end, from the folder's last checkpoint if there is one.
+
+        Args:
+            other_feedback: Go on even if the checkpoint was trained with another projector.
+
+        Returns:
+            One row for each epoch, and one before the first.
+
+        Raises:
+            DivergedError: The loss is not finite or far above that of guessing.
+            CheckpointError: The checkpoint does not fit.
+            FingerprintError: It was trained with another projector, and that was not asked for.
+        """
+        steps = self.epochs * self.batches.per_epoch
+        self._restore(other_feedback)
+        state = self._state
+        self._started_s = time.perf_counter() - state.seconds
+        if not state.rows:
+            self._end_epoch(0)
+        while state.step < steps:
+            loss = self._step(state.step)
+            state.step += 1
+            epoch, within = divmod(state.step, self.batches.per_epoch)
+            if self.observer is not None:
+                self.observer.on_step(
+                    Progress(state.step, steps, epoch + bool(within), self.epochs, loss)
+                )
+            if within == 0:
+                self._end_epoch(epoch)
+            elif self.checkpoint_every and state.step % self.checkpoint_every == 0:
+                self._save()
+        return tuple(EpochRow(**row) for row in state.rows)
+
+    def _step(self, step: int) -> float:
+        inputs, labels = self.batches.at(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self.model.train()
+        self.optimizer.zero_grad()
+        logits = self.model(inputs)
+        loss = functional.cross_entropy(logits, labels)
+        value = loss.item()
+        self._check_loss(value, step, logits.shape[-1])
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        state = self._state
+        state.loss_sum += value * len(labels)
+        state.correct += int((logits.argmax(1) == labels).sum())
+        state.seen += len(labels)
+        return value
+
+    def _check_loss(self, loss: float, step: int, n_classes: int) -> None:
+        recent = self._state.recent
+        recent.append(loss)
+        del recent[:-DIVERGENCE_WINDOW]
+        chance = math.log(n_classes)
+        mean = sum(recent) / len(recent)
+        full = len(recent) == DIVERGENCE_WINDOW
+        if not math.isfinite(loss) or (full and mean > self.diverged_above * chance):
+            raise DivergedError(
+                f"The loss diverged in step {step + 1} (epoch "
+                f"{step // self.batches.per_epoch + 1}): {loss:.3g}, mean of the last "
+                f"{len(recent)} steps {mean:.3g}; guessing gives {chance:.3g}, "
+                f"{self.diverged_above:g} times that is allowed. Use a smaller learning rate "
+                f"(now {self.learning_rate(step):g})."
+            )
+
+    def _end_epoch(self, epoch: int) -> None:
+        state = self._state
+        alignment = {}
+        if self.probe is not None and self.model.mode == "dfa":
+            angles = measure_alignment(
+                self.model, self.probe.inputs, self.probe.labels, functional.cross_entropy
+            )
+            alignment = {
+                name: None if math.isnan(angle) else angle
+                for name, angle in angles.feedback.items()
+            }
+        row = EpochRow(
+            epoch,
+            state.loss_sum / state.seen if state.seen else None,
+            100 * state.correct / state.seen if state.seen else None,
+            {name: accuracy(self.model, data) for name, data in self.evaluate.items()},
+            self.learning_rate(max(state.step - 1, 0)),
+            time.perf_counter() - self._started_s,
+            self._account(),
+            alignment,
+        )
+        state.rows.append(asdict(row))
+        state.loss_sum, state.correct, state.seen = 0.0, 0, 0
+        self._save()
+        if self.observer is not None:
+            self.observer.on_epoch(row)
+
+    def _counts(self) -> dict[str, int]:
+        """What adds up in the projector's account, earlier parts of the run included."""
+        earlier = self._state.counts
+        return {
+            key: n + earlier.get(key, 0) for key, n in counts(self.model.projector.totals()).items()
+        }
+
+    def _account(self) -> dict[str, float | None]:
+        totals = self.model.projector.totals()
+        figures = {key: x if math.isfinite(x) else None for key, x in totals.items()}
+        return {**figures, **self._counts()}
+
+    def _save(self) -> None:
+        if self.folder is None:
+            return
+        state = asdict(self._state) | {
+            "seconds": time.perf_counter() - self._started_s,
+            "counts": self._counts(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+        self.folder.save(state)
+        self.folder.write_metrics(self._state.rows)
+
+    def _restore(self, other_feedback: bool) -> None:
+        saved = None if self.folder is None else self.folder.load()
+        if saved is None:
+            return
+        try:
+            self._state = _State(**{name: saved[name] for name in asdict(_State())})
+            self.model.load_state_dict(saved["model"], other_feedback=other_feedback)
+            self.optimizer.load_state_dict(saved["optimizer"])
+            torch.set_rng_state(saved["random"])
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"The checkpoint in {self.folder and self.folder.path} does not fit this model: "
+                f"{error}"
+            ) from error
+
+
+def accuracy(model: DFA, data: Labelled) -> float:
+    """Share of rows whose largest output is the label's, %."""
+    was_training = model.training
+    model.eval()
+    correct = 0
+    with torch.no_grad():
+        for start in range(0, len(data.labels), EVALUATED_AT_ONCE):
+            rows = slice(start, start + EVALUATED_AT_ONCE)
+            correct += int((model(data.inputs[rows]).argmax(1) == data.labels[rows]).sum())
+    model.train(was_training)
+    return 100 * correct / len(data.labels)
