@@ -20,8 +20,9 @@ from matplotlib.patches import Circle, ConnectionPatch, Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from calibration.carrier import Carrier, power_spectrum
+from calibration.carrier import Carrier
 from calibration.quality import Quality, correlation, marchenko_pastur, relative_error
+from calibration.spectrum import power_spectrum
 
 _STYLE: Any = {
     "font.size": 11.0,
@@ -154,7 +155,7 @@ def singular_values_figure(quality: Quality) -> Figure:
         0.97,
         f"held-out correlation {quality.held_out_correlation:.4f}\n"
         f"split-half {quality.split_half:.4f}\n"
-        f"signal to noise {quality.snr:.3g}",
+        f"signal to noise {quality.snr:,.0f}",
         transform=axes.transAxes,
         ha="right",
         va="top",
@@ -288,7 +289,7 @@ def _contrast_window(frame: NDArray[Any], side: int) -> tuple[int, int]:
 
 def _mark_period(axes: Axes, carrier: Carrier, edges: tuple[float, float, float, float]) -> None:
     """A double arrow across three fringes."""
-    left, _, bottom, _ = edges
+    left, right, bottom, _ = edges
     period = 1 / carrier.modulus
     across = np.array([carrier.column, carrier.row]) / carrier.modulus
     middle = np.array([left, bottom]) + (3.4 * period) * np.array([1.0, -1.0])
@@ -297,7 +298,9 @@ def _mark_period(axes: Axes, carrier: Carrier, edges: tuple[float, float, float,
         arrow = {"arrowstyle": "<->", "color": colour, "lw": width, "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", end.tolist(), start.tolist(), arrowprops=arrow)
     text = f"3 fringes of {period:.2f} px"
-    _label(axes, left + 0.8, bottom - 0.9, text, _SIDEBAND, ha="left", va="bottom")
+    _label(
+        axes, left + 0.8, bottom - 0.04 * (right - left), text, _SIDEBAND, ha="left", va="bottom"
+    )
 
 
 def _scale_bar(axes: Axes, length: float, name: str, rows: int, columns: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class Quality:
     split_half: float
     linearity: float
     snr: float
-    singular_values: NDArray[np.float32]
+    singular_values: NDArray[np.float32] = field(repr=False, compare=False)
     effective_modes: float
     visibility: float
     saturated_fraction: float

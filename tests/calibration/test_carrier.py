@@ -3,7 +3,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from calibration.carrier import Carrier, find_carrier, power_spectrum
+from calibration.carrier import Carrier, find_carrier
 from calibration.errors import (
     AliasedCarrierError,
     CarrierError,
@@ -11,6 +11,7 @@ from calibration.errors import (
     NoCarrierError,
     OrdersOverlapError,
 )
+from calibration.spectrum import power_spectrum
 from opu_driver.errors import InputError, LowSignalError, SaturationError
 
 
