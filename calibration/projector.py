@@ -45,6 +45,8 @@ LARGEST_CODE = 255
 
 _SEQUENCE = 512  # exposures in one sequence: as many frames as are held in memory at a time
 
+_BLOCK = 16  # pairs that are combined at a time, so that they stay in the cache
+
 
 @dataclass(frozen=True)
 class ProjectionRecord:
@@ -241,25 +243,42 @@ class OpticalProjector:
 
         own = np.delete(np.arange(len(sequence)), inserted)
         corrections = self._calibration.scale / drift.interpolate(gains, positions, own)
-        codes = measured[own]
-        codes *= corrections.astype(np.complex64)[:, None]
-        differences = codes[0::2]
-        differences -= codes[1::2]
-        for weight in np.unique(planes.weights):  # within one weight no row occurs twice
-            same = planes.weights == weight
-            fields[planes.rows[same]] += weight * differences[same]
+        power = self._subtract(planes, measured, own, corrections.astype(np.complex64), fields)
 
         gain = float(np.mean(np.abs(gains)))
         return _Shown(
             exposures=len(own),
             references=MARKERS + len(places),
-            power=float(np.vdot(differences, differences).real) / differences.size,
+            power=power,
             noise=2 * noise * (self._calibration.scale / gain) ** 2,
             phase_drift_rad=drift.largest_step_rad(gains),
             gain=gain / self._bench.relative_exposure,
             fidelity=fidelity,
             saturated_fraction=saturated,
         )
+
+    def _subtract(
+        self,
+        planes: _Planes,
+        measured: NDArray[np.complex64],
+        own: NDArray[np.int64],
+        corrections: NDArray[np.complex64],
+        fields: NDArray[np.complex64],
+    ) -> float:
+        """Add the weighted differences of e+ and e- to their rows; returns their mean power."""
+        power = 0.0
+        for first in range(0, len(planes), _BLOCK):
+            some = planes.part(slice(first, first + _BLOCK))
+            pairs = slice(2 * first, 2 * (first + _BLOCK))
+            corrected = measured[own[pairs]]
+            corrected *= corrections[pairs, None]
+            differences = corrected[0::2]
+            differences -= corrected[1::2]
+            power += float(np.mean(np.abs(differences) ** 2)) * len(some)
+            for weight in np.unique(some.weights):  # within one weight no row occurs twice
+                same = some.weights == weight
+                fields[some.rows[same]] += weight * differences[same]
+        return power / len(planes)
 
     def _compare(
         self, references: NDArray[np.complex64]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from opu_driver.bench import Sequence
@@ -13,10 +11,9 @@ from opu_driver.errors import SaturationError
 
 def saturated_fraction(frames: Frames, saturation_level: float) -> float:
     """Which fraction of the pixels is full."""
-    level: float = saturation_level
-    if frames.dtype.kind != "f":
-        level = frames.dtype.type(math.ceil(level))  # compared as integers: ten times faster
-    return float(np.count_nonzero(frames >= level) / frames.size)
+    if frames.max() < saturation_level:  # the usual case, and ten times faster than to count
+        return 0.0
+    return float(np.count_nonzero(frames >= saturation_level) / frames.size)
 
 
 def checked_saturation(sequence: Sequence, saturation_level: float, allowed: float) -> float:
