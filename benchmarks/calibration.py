@@ -48,7 +48,7 @@ SEED = 1
 
 
 def scene_of(bench: Bench) -> Scene:
-    scene: Scene = bench.camera._scene  # type: ignore[attr-defined]
+    scene: Scene = bench.camera._scene
     return scene
 
 
@@ -328,7 +328,7 @@ def costs() -> list[Row]:
                     demodulate(sequence.markers)
 
             plain = best_of(10, by_hand)
-            whole = best_of(10, lambda codes=codes: projector.project(codes))  # type: ignore[misc]
+            whole = best_of(10, lambda codes=codes: projector.project(codes))
             rows.append(
                 {
                     "rows": n,

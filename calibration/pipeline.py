@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -203,8 +204,8 @@ def _half_lit(layout: Layout, seed: int) -> Patterns:
 
 def _go_on(bench: Bench, plan: Plan, path: Path) -> tuple[FieldLog, Setup, float]:
     """Open the log of an interrupted measurement, and set the bench as it was."""
-    log = FieldLog.resume(path)
-    try:
+    with ExitStack() as opening:
+        log = opening.enter_context(FieldLog.resume(path))
         setup, more = _header(log, path)
         then = {"n_inputs": setup.n_inputs, "seed": setup.seed, "repeats": more["repeats"]}
         now = {"n_inputs": plan.n_inputs, "seed": plan.seed, "repeats": plan.repeats}
@@ -221,9 +222,7 @@ def _go_on(bench: Bench, plan: Plan, path: Path) -> tuple[FieldLog, Setup, float
             )
         bench.configure(setup.settings)
         bench.laser.set_power_mw(setup.power_mw)
-    except BaseException:
-        log.__exit__(None, None, None)
-        raise
+        opening.pop_all()
     return log, setup, more["mean_grey"]
 
 

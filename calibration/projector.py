@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 LARGEST_CODE = 255
 """Codes are integers from -255 to 255: at most eight bit planes."""
 
-_SEQUENCE = 512  # exposures in one sequence: as many frames as are held in memory at a time
+_SEQUENCE = 512  # exposures in one sequence, at most,
+_SEQUENCE_BYTES = 1 << 28  # and what their frames may take
 
 _BLOCK = 16  # pairs that are combined at a time, so that they stay in the cache
 
@@ -204,7 +205,13 @@ class OpticalProjector:
         """Bit planes with the places of their references, and the sequence that shows them."""
         if not len(planes):
             return
-        room = min(_SEQUENCE, self._bench.modulator.capacity - MARKERS)
+        settings = self._bench.settings
+        frame_bytes = math.prod(settings.region.shape) * settings.pixel_format.dtype.itemsize
+        room = min(
+            _SEQUENCE,
+            max(_SEQUENCE_BYTES // frame_bytes, 2),
+            self._bench.modulator.capacity - MARKERS,
+        )
         if self._interval:
             room -= room // (self._interval + 1)
         step = max(room // 2, 1)

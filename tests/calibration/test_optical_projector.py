@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from torch import Tensor
 
 from calibration.calibration_file import Calibration
 from calibration.errors import CodesError, DriftError, StaleCalibrationError
-from calibration.projector import OpticalProjector
+from calibration.projector import OpticalProjector, _bit_planes
 from opu_driver import simulated_bench
 from opu_driver.bench import MARKERS, Bench
 from opu_driver.errors import (
@@ -139,6 +142,19 @@ def test_only_bit_planes_that_are_lit_are_shown(projector: OpticalProjector) -> 
     projector.project(codes)
     assert projector.last is not None
     assert (projector.last.shown_rows, projector.last.exposures) == (3, 2 * (1 + 2 + 1))
+
+
+@given(
+    hnp.arrays(np.int16, hnp.array_shapes(min_dims=2, max_dims=2), elements=st.integers(-255, 255))
+)
+def test_bit_planes_add_up_to_the_codes(codes: NDArray[np.int16]) -> None:
+    planes = _bit_planes(codes)
+    total = np.zeros(codes.shape)
+    signed = planes.bits[:, 0].astype(float) - planes.bits[:, 1]
+    np.add.at(total, planes.rows, planes.weights[:, None] * signed)
+    np.testing.assert_array_equal(total, codes)
+    assert planes.bits.any(axis=(1, 2)).all()  # none is dark
+    assert not (planes.bits[:, 0] & planes.bits[:, 1]).any()
 
 
 def test_rows_of_zeros_take_no_light(
@@ -267,6 +283,7 @@ def test_saturation_raises(bench: Bench, realistic_calibration: Calibration) -> 
     with pytest.raises(SaturationError, match="at full scale"):
         projector.project(ternary(10))
     assert projector.last is None
+    assert not bench.laser.emitting
 
 
 def test_a_dropped_trigger_raises(realistic_calibration: Calibration) -> None:
