@@ -1,0 +1,131 @@
+"""`opu calibrate`: measure a bench's transmission matrix and write the calibration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tools.bench_choice import (
+    BenchOption,
+    PresetOption,
+    SceneOption,
+    SceneSeedOption,
+    chosen_bench,
+)
+from tools.interruption import advice
+from tools.json_file import JsonOption, write_json, write_text
+from tools.terminal import results, stages
+
+if TYPE_CHECKING:
+    from calibration.calibration_file import Calibration
+    from calibration.quality import QualityLimits
+    from opu_driver import Bench
+
+
+def calibrate(
+    inputs: Annotated[
+        int, typer.Option("--inputs", help="Length of the vectors that will be projected.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE.h5", help="Where the calibration goes.")
+    ],
+    bench: BenchOption = None,
+    preset: PresetOption = None,
+    scene_seed: SceneSeedOption = None,
+    scene: SceneOption = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            "--repeats",
+            help="How often the Hadamard patterns are shown; if nothing is said, once for large "
+            "matrices and more often for small ones.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the random test patterns.")] = 0,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with an interrupted calibration, if there is one."),
+    ] = False,
+    json: JsonOption = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.html", help="Also write a page with pictures."),
+    ] = None,
+) -> None:
+    """Measure the bench's transmission matrix, and how good it is.
+
+    Sets the exposure, finds the carrier, shows complementary Hadamard patterns, and tests the
+    result on patterns that were not used for it. A calibration that misses a limit is not kept.
+    """
+    from calibration import quality
+    from calibration.pipeline import calibrate as measure
+    from tools.calibration_view import calibration_figures
+    from tools.output_path import require_free, require_writable
+    from tools.quality_table import quality_table
+
+    fields = out.with_suffix(f".partial{out.suffix}")
+    require_writable(out, json, report)
+    require_free(out)
+    if not resume:
+        require_free(fields, "--resume goes on with it.")
+    with chosen_bench(bench, preset, scene_seed, scene) as opened:
+        with (
+            advice(f"What was measured is in {fields}: --resume goes on with it.", if_there=fields),
+            stages("calibrating") as tell,
+        ):
+            calibration = measure(
+                opened,
+                inputs,
+                seed=seed,
+                repeats=repeats,
+                limits=_without_limits(),
+                resume=fields,
+                progress=tell,
+            )
+        page = _page(opened, calibration, seed) if report else ""
+    results().print(quality_table(calibration.quality))
+    write_json(json, calibration_figures(calibration))
+    if report:
+        write_text(report, page)
+    fields.unlink()
+    quality.check(calibration.quality)
+    calibration.save(out)
+    results().print(f"Written to {out}; it expires at {calibration.expires_at}.")
+
+
+def _without_limits() -> QualityLimits:
+    """Limits that let every figure pass: all of them are told before one is refused."""
+    from calibration.quality import QualityLimits
+
+    return QualityLimits(
+        held_out_correlation=0.0,
+        held_out_error=float("inf"),
+        split_half=0.0,
+        linearity=float("inf"),
+        snr=0.0,
+        visibility=0.0,
+    )
+
+
+def _page(bench: Bench, calibration: Calibration, seed: int) -> str:
+    from tools.calibration_view import CalibrationView, calibration_settings
+    from tools.report import Report
+
+    quality = calibration.quality
+    report = Report(
+        f"Calibration of {bench.name}",
+        f"The transmission matrix of {calibration.n_inputs} inputs and {calibration.n_modes} "
+        "complex modes, measured with complementary Hadamard patterns.",
+        {
+            "held-out correlation": f"{quality.held_out_correlation:.4f}",
+            "relative error": f"{quality.held_out_error:.2%}",
+            "signal to noise": f"{quality.snr:.3g}",
+            "visibility": f"{quality.visibility:.2f}",
+        },
+    )
+    CalibrationView.of(bench, calibration, seed).add_to(report)
+    report.section("Settings")
+    report.settings(calibration_settings(calibration))
+    return report.html(f"opu {calibration.software}, {calibration.made_at}")

@@ -1,0 +1,171 @@
+"""What a calibrated bench looks like: a few exposures more, as figures and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.calibration_file import Calibration
+from calibration.quality import correlation, relative_error
+from opu_driver.bench import Bench
+from opu_driver.camera import Frames
+from tools.quality_table import COLUMNS, quality_rows
+
+if TYPE_CHECKING:
+    from tools.report import Report
+
+_FRAMES = 16
+_VECTORS = 200
+
+
+@dataclass(frozen=True)
+class CalibrationView:
+    """Frames and projections of a bench, beside its calibration.
+
+    Attributes:
+        calibration: The calibration.
+        frames: Frames of random half-lit patterns `[frame, row, column]`.
+        saturation_level: Grey value of a full pixel.
+        measured: complex64 `[vector, mode]`, projections of random ternary vectors by light.
+        predicted: The same by arithmetic, through the calibrated matrix.
+        totals: What the projections cost, and how good they were.
+    """
+
+    calibration: Calibration
+    frames: Frames
+    saturation_level: float
+    measured: NDArray[np.complex64]
+    predicted: NDArray[np.complex64]
+    totals: dict[str, float]
+
+    @classmethod
+    def of(cls, bench: Bench, calibration: Calibration, seed: int) -> Self:
+        """Expose a few patterns, and project some vectors, on an open bench."""
+        import torch
+
+        from calibration.projector import OpticalProjector
+
+        rng = np.random.default_rng([seed, 2])
+        bits = rng.integers(0, 2, (_FRAMES, calibration.n_inputs), np.uint8)
+        frames = bench.expose(calibration.layout.render(bits))
+        codes = torch.from_numpy(rng.integers(-1, 2, (_VECTORS, calibration.n_inputs)))
+        projector = OpticalProjector(bench, calibration)
+        return cls(
+            calibration,
+            frames,
+            bench.camera.saturation_level,
+            projector.project(codes).numpy().view(np.complex64),
+            calibration.twin().project(codes).numpy().view(np.complex64),
+            dict(projector.totals()),
+        )
+
+    @property
+    def correlation(self) -> float:
+        """Of measured and predicted projections."""
+        return correlation(self.measured, self.predicted)
+
+    @property
+    def relative_error(self) -> float:
+        """Of the measured projections against the predicted ones."""
+        return relative_error(self.measured, self.predicted)
+
+    def add_to(self, report: Report) -> None:
+        """The pictures, from the light to the numbers."""
+        from calibration import figures
+
+        carrier = self.calibration.carrier
+        demodulator = self.calibration.demodulator()
+        report.section(
+            "What the camera sees",
+            "A scattering medium turns each pattern on the modulator into speckle. A tilted "
+            "reference beam lays fringes over it, and the fringes carry the field: their "
+            "contrast is its amplitude, their displacement its phase.",
+        )
+        report.figure(
+            figures.frame_figure(self.frames[0], carrier, saturation_level=self.saturation_level),
+            "A camera frame",
+            "Each bright or dark blotch is a grain of speckle. Enlarged on the right: the "
+            "interference fringes that run across every grain.",
+        )
+        report.figure(
+            figures.spectrum_figure(self.frames, carrier),
+            "Its spectrum",
+            "The tilt moves the field away from zero frequency, into the disc around the carrier. "
+            "Where that disc overlaps nothing else, the field can be cut out without loss. The "
+            "carrier was found from the frames alone.",
+            width_px=680,
+        )
+        report.figure(
+            figures.field_figure(demodulator(self.frames[:1])[0], carrier, demodulator.decimation),
+            "The demodulated field",
+            "Amplitude and phase of the light that came through the medium: the numbers that the "
+            "bench computes with.",
+        )
+        report.section(
+            "The calibrated matrix",
+            "Light adds linearly, so the medium multiplies a vector by a fixed random matrix. The "
+            "calibration measures that matrix with Hadamard patterns, then tests itself on "
+            "patterns that it has not used.",
+        )
+        report.table(COLUMNS, [row.cells for row in quality_rows(self.calibration.quality)])
+        report.figure(
+            figures.projections_figure(self.measured, self.predicted),
+            "Measured against predicted projections",
+            f"{len(self.measured)} random ternary vectors, computed by light (vertical) and by "
+            "arithmetic with the calibrated matrix (horizontal). The closer to the diagonal, the "
+            "less noise.",
+        )
+        report.figure(
+            figures.singular_values_figure(self.calibration.quality),
+            "Singular values of the matrix",
+            "They follow the law of random matrices: no direction is favoured, so no part of the "
+            "error is lost on its way to the layers.",
+            width_px=680,
+        )
+
+
+def calibration_settings(calibration: Calibration) -> dict[str, str]:
+    """What a calibration was made with, for tables."""
+    carrier, settings, region = (
+        calibration.carrier,
+        calibration.settings,
+        calibration.settings.region,
+    )
+    return {
+        **{kind: str(who) for kind, who in calibration.identities.items()},
+        "inputs": f"{calibration.n_inputs}, macropixels of "
+        f"{calibration.layout.macropixel[0]} × {calibration.layout.macropixel[1]} mirrors",
+        "outputs": f"{calibration.n_outputs} real ({calibration.n_modes} complex modes)",
+        "frames": f"{region.height} × {region.width} pixels, {settings.pixel_format.value}, "
+        f"exposure {settings.exposure_us:.4g} µs, gain {settings.gain_db:g} dB, "
+        f"{settings.trigger.value} trigger",
+        "laser power": f"{calibration.power_mw:g} mW",
+        "carrier": f"({carrier.row:+.6f} ± {carrier.row_sigma:.1g}, "
+        f"{carrier.column:+.6f} ± {carrier.column_sigma:.1g}) cycles/pixel",
+        "sideband radius": f"{carrier.radius:.5f} ± {carrier.radius_sigma:.1g} cycles/pixel, "
+        f"a grain of {carrier.grain:.2f} pixels",
+        "made": f"{calibration.made_at}, opu {calibration.software}, seed {calibration.seed}",
+        "expires": calibration.expires_at,
+        "fingerprint": calibration.fingerprint(),
+    }
+
+
+def calibration_figures(calibration: Calibration) -> dict[str, Any]:
+    """A calibration's figures for JSON: all but the matrix itself."""
+    return {
+        "n_inputs": calibration.n_inputs,
+        "n_outputs": calibration.n_outputs,
+        "carrier": calibration.carrier,
+        "quality": calibration.quality,
+        "settings": calibration.settings,
+        "power_mw": calibration.power_mw,
+        "identities": calibration.identities,
+        "made_at": calibration.made_at,
+        "expires_at": calibration.expires_at,
+        "software": calibration.software,
+        "seed": calibration.seed,
+        "fingerprint": calibration.fingerprint(),
+    }

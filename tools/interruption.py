@@ -1,0 +1,49 @@
+"""How a command ends early: Ctrl-C, SIGTERM and a closed terminal all unwind it the same way."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+
+class InterruptError(BaseException):
+    """The user or the system asked the command to end.
+
+    It passes every `except Exception`, so that all `with` blocks on the way close: the laser goes
+    dark and temporary files go away.
+    """
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    raise InterruptError(signal.Signals(number).name)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn the signals that end a process into `InterruptError` while the block runs."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in names]
+    before = {number: signal.getsignal(number) for number in numbers}
+    heeded = [number for number in numbers if before[number] is not signal.SIG_IGN]
+    for number in heeded:
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number in heeded:
+            signal.signal(number, before[number])
+
+
+@contextmanager
+def advice(text: str, if_there: Path) -> Iterator[None]:
+    """Add what to do next to whatever ends the block early, if it has left a file behind."""
+    try:
+        yield
+    except BaseException as error:
+        if if_there.exists():
+            error.add_note(text)
+        raise

@@ -1,0 +1,110 @@
+"""Training results: mean and deviation over seeds, and what the light cost."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tools.training_runs import NAMES
+
+if TYPE_CHECKING:
+    from training.experiments import RunResult
+
+RESULT_COLUMNS = ("Feedback", "test accuracy, %", "runs", "time a run, s", "exposures a run")
+
+LIGHT_COLUMNS = (
+    "Run",
+    "exposures",
+    "of them references",
+    "vectors",
+    "of them dark, not shown",
+    "signal to noise",
+    "largest phase step, rad",
+    "lowest fidelity",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What all runs of one way of feedback came to.
+
+    Attributes:
+        feedback: The way.
+        accuracy: Mean test accuracy after the last epoch, %.
+        deviation: Its deviation over seeds (n - 1), %; None for a single run.
+        runs: How many.
+        seconds: Mean time of a run.
+        exposures: Mean exposures of a run, references and markers included; 0 without light.
+    """
+
+    feedback: str
+    accuracy: float
+    deviation: float | None
+    runs: int
+    seconds: float
+    exposures: float
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As a table shows it."""
+        deviation = "" if self.deviation is None else f" ± {self.deviation:.2f}"
+        return (
+            NAMES[self.feedback],
+            f"{self.accuracy:.2f}{deviation}",
+            f"{self.runs}",
+            f"{self.seconds:.1f}",
+            f"{self.exposures:,.0f}" if self.exposures else "–",
+        )
+
+
+def results_of(runs: Iterable[RunResult]) -> list[Result]:
+    """One result for each way of feedback, in the order of their first runs."""
+    groups: dict[str, list[RunResult]] = {}
+    for run in runs:
+        groups.setdefault(run.feedback, []).append(run)
+    return [_result(feedback, group) for feedback, group in groups.items()]
+
+
+def _result(feedback: str, runs: Sequence[RunResult]) -> Result:
+    accuracies = [run.test_accuracy for run in runs]
+    return Result(
+        feedback,
+        statistics.fmean(accuracies),
+        statistics.stdev(accuracies) if len(runs) > 1 else None,
+        len(runs),
+        statistics.fmean(run.seconds for run in runs),
+        statistics.fmean(_exposures(run) for run in runs),
+    )
+
+
+def light_cells(run: RunResult) -> tuple[str, ...]:
+    """What the light of an optical run cost, and how good it was."""
+    account: dict[str, Any] = dict(run.projector)
+    rows = account["rows"]
+    dark = rows - account["shown_rows"]
+    exposures = _exposures(run)
+    return (
+        f"{NAMES[run.feedback]}, seed {run.seed}",
+        f"{exposures:,.0f}",
+        _share(account["reference_exposures"], exposures),
+        f"{rows:,.0f}",
+        _share(dark, rows),
+        _figure(account["snr"], ".4g"),
+        _figure(account["phase_drift_rad"], ".3f"),
+        _figure(account["fidelity"], ".4f"),
+    )
+
+
+def _exposures(run: RunResult) -> float:
+    account = run.projector
+    return (account.get("exposures") or 0) + (account.get("reference_exposures") or 0)
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else "–"
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

@@ -1,0 +1,84 @@
+"""What a command prints: results as tables on stdout; progress and errors on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+
+def results() -> Console:
+    """Where results go."""
+    return Console()
+
+
+def remarks() -> Console:
+    """Where progress, remarks and errors go."""
+    return Console(stderr=True)
+
+
+def tell_error(text: str, *, interrupted: bool = False) -> None:
+    """Print an error as one paragraph on stderr."""
+    word = "[bold yellow]Stopped[/]" if interrupted else "[bold red]Error[/]"
+    remarks().print(f"{word}: {escape(text)}", soft_wrap=True, highlight=False)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table: its first column is words, the others are numbers."""
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    for i, column in enumerate(columns):
+        made.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def facts(title: str, pairs: Iterable[tuple[str, str]]) -> Table:
+    """A table of names and what they are."""
+    made = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        made.add_row(name, value)
+    return made
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Bars on stderr, gone when the block ends."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=remarks(),
+        transient=True,
+    ) as bars:
+        yield bars
+
+
+@contextmanager
+def stages(subject: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar that is told (stage, done, total), one line a stage."""
+    lines: dict[str, TaskID] = {}
+    with progress_bars() as bars:
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in lines:
+                lines[stage] = bars.add_task(f"{subject}: {stage}", total=total)
+            bars.update(lines[stage], completed=done, total=total)
+
+        yield tell

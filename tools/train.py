@@ -1,0 +1,180 @@
+"""`opu train`: train a network by light, and by what light is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tools.bench_choice import (
+    BenchOption,
+    PresetOption,
+    SceneOption,
+    SceneSeedOption,
+    chosen_bench,
+)
+from tools.json_file import JsonOption, write_json
+from tools.terminal import results, stages, table
+
+if TYPE_CHECKING:
+    from calibration.calibration_file import Calibration
+    from opu_driver import Bench
+    from tools.training_runs import Series
+    from training.experiments import Feedback, RunResult
+    from training.projector import Projector
+
+
+def train(
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="`digits`, `mnist` or `fashion-mnist`.")
+    ],
+    feedback: Annotated[
+        list[str],
+        typer.Option(
+            "--feedback",
+            help="`optical` (errors cross the bench), `digital` (a digital projection), `ternary` "
+            "(digital, with the bench's codes), `backprop`, `shallow` (only the last layer "
+            "learns), or `all`. Several: with commas, or repeated.",
+        ),
+    ],
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="`best`, or `light-in-the-loop` as published.")
+    ] = "best",
+    seeds: Annotated[
+        str, typer.Option("--seeds", help="Seeds of the runs, with commas: 0,1,2.")
+    ] = "0",
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Instead of the recipe's.")] = None,
+    bench: BenchOption = None,
+    preset: PresetOption = None,
+    scene_seed: SceneSeedOption = None,
+    scene: SceneOption = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            metavar="FILE.h5",
+            help="Of the bench, for optical feedback; without it the bench is calibrated first.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Of the runs; runs/TASK-RECIPE otherwise."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the runs that are in the folder.")
+    ] = False,
+    drift_tracking: Annotated[
+        bool,
+        typer.Option(
+            "--drift-tracking/--no-drift-tracking",
+            help="Follow the interferometer's phase through reference exposures; without it the "
+            "phase is measured once, for comparison.",
+        ),
+    ] = True,
+    json: JsonOption = None,
+) -> None:
+    """Train a network, by one or several ways of feedback, with one or several seeds.
+
+    The table at the end gives the test accuracy after the last epoch, mean and deviation over
+    seeds, with what the light cost.
+    """
+    from tools.output_path import require_writable
+    from tools.results_table import LIGHT_COLUMNS, RESULT_COLUMNS, light_cells, results_of
+    from tools.training_runs import Series
+    from training.experiments import named_recipe
+
+    require_writable(json)
+    ways = _ways(feedback)
+    folder = out or Path("runs") / f"{task}-{recipe}"
+    series = Series(named_recipe(recipe, task), _numbers(seeds), epochs, folder, resume)
+    if not resume:
+        _require_free(series, ways)
+    finished: list[RunResult] = []
+    for way in ways:
+        if way == "optical":
+            with chosen_bench(bench, preset, scene_seed, scene) as opened:
+                measured = _calibration(opened, calibration, series)
+                finished += series.train(way, _optical(opened, measured, drift_tracking))
+        else:
+            finished += series.train(way)
+    came_to = results_of(finished)
+    title = f"{task}, recipe {recipe}, test set"
+    results().print(table(title, RESULT_COLUMNS, [result.cells for result in came_to]))
+    lit = [run for run in finished if run.feedback == "optical"]
+    if lit:
+        results().print(table("What the light cost", LIGHT_COLUMNS, map(light_cells, lit)))
+    write_json(json, {"results": came_to, "runs": [run.as_json() for run in finished]})
+
+
+def _ways(asked: list[str]) -> list[Feedback]:
+    """The ways of feedback that were asked for, each once.
+
+    Raises:
+        SettingsError: One that there is not.
+    """
+    from training.errors import SettingsError
+    from training.experiments import FEEDBACKS
+
+    names = [name.strip() for part in asked for name in part.split(",")]
+    for name in names:
+        if name not in (*FEEDBACKS, "all"):
+            raise SettingsError(
+                f"--feedback {name!r}: choose from {', '.join(FEEDBACKS)}, or all of them by 'all'."
+            )
+    return [way for way in FEEDBACKS if way in names or "all" in names]
+
+
+def _numbers(text: str) -> list[int]:
+    """Seeds.
+
+    Raises:
+        SettingsError: No whole numbers from 0, or one of them twice.
+    """
+    from training.errors import SettingsError
+
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise SettingsError(
+            f"--seeds {text!r}: give whole numbers from 0, with commas, each once: 0,1,2."
+        )
+    return [int(part) for part in parts]
+
+
+def _require_free(series: Series, ways: list[Feedback]) -> None:
+    from tools.output_path import require_free
+
+    for way in ways:
+        for seed in series.seeds:
+            folder = series.run_folder(way, seed)
+            if folder is not None:
+                require_free(folder, "--resume goes on with it.")
+
+
+def _calibration(bench: Bench, given: Path | None, series: Series) -> Calibration:
+    """The calibration that was named, or that of the folder, or a new one, kept there."""
+    from calibration.calibration_file import Calibration
+    from calibration.pipeline import calibrate
+
+    if given is not None:
+        return Calibration.load(given)
+    kept = (series.folder or Path()) / "calibration.h5"
+    if kept.exists():
+        return Calibration.load(kept)
+    with stages("calibrating") as tell:
+        measured = calibrate(bench, series.recipe.widths[-1], progress=tell)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    measured.save(kept)
+    return measured
+
+
+def _optical(
+    bench: Bench, calibration: Calibration, drift_tracking: bool
+) -> Callable[[], Projector]:
+    def projector() -> Projector:
+        from calibration.projector import OpticalProjector
+
+        return OpticalProjector(bench, calibration, track_drift=drift_tracking)
+
+    return projector

@@ -1,0 +1,125 @@
+"""Training runs: one for each way of feedback and seed, watched while they go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as TimeRemaining
+
+from tools.interruption import advice
+from tools.terminal import remarks
+
+if TYPE_CHECKING:
+    from training.experiments import Feedback, Recipe, RunResult
+    from training.projector import Projector
+    from training.trainer import EpochRow
+    from training.trainer import Progress as Step
+
+NAMES = {
+    "optical": "optical feedback",
+    "digital": "digital feedback",
+    "ternary": "digital feedback, ternary",
+    "backprop": "backpropagation",
+    "shallow": "shallow (last layer only)",
+}
+"""What the ways of feedback are called in tables."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """What the runs of a series have in common.
+
+    Attributes:
+        recipe: What is trained, and how.
+        seeds: One run each.
+        epochs: Instead of the recipe's.
+        folder: Where the runs are kept; None keeps nothing.
+        resume: Go on with the runs that are there.
+    """
+
+    recipe: Recipe
+    seeds: Sequence[int]
+    epochs: int | None = None
+    folder: Path | None = None
+    resume: bool = False
+
+    def run_folder(self, feedback: Feedback, seed: int) -> Path | None:
+        """Where a run is kept."""
+        return None if self.folder is None else self.folder / f"{feedback}-seed{seed}"
+
+    def train(
+        self, feedback: Feedback, projector: Callable[[], Projector] | None = None
+    ) -> list[RunResult]:
+        """Train with every seed, one way of feedback.
+
+        Args:
+            feedback: The way.
+            projector: Makes the projector of a run; None leaves it to the run.
+        """
+        from training.experiments import run
+
+        finished = []
+        for seed in self.seeds:
+            folder = self.run_folder(feedback, seed)
+            kept = (folder or Path()) / "checkpoint.pt"
+            note = f"Add --resume to go on with the run in {folder}."
+            with advice(note, if_there=kept), _Watch(f"{NAMES[feedback]}, seed {seed}") as watch:
+                finished.append(
+                    run(
+                        self.recipe,
+                        feedback,
+                        projector() if projector else None,
+                        seed=seed,
+                        folder=folder,
+                        resume=self.resume,
+                        epochs=self.epochs,
+                        observer=watch,
+                    )
+                )
+        return finished
+
+
+class _Watch:
+    """A bar on stderr with the loss and the accuracy so far; an observer of the training."""
+
+    def __init__(self, name: str) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[told]}"),
+            TimeElapsedColumn(),
+            TimeRemaining(),
+            console=remarks(),
+            transient=True,
+            refresh_per_second=4,
+        )
+        self._name = name
+        self._bar: TaskID | None = None
+        self._accuracy = ""
+
+    def __enter__(self) -> _Watch:
+        self._bars.start()
+        self._bar = self._bars.add_task(self._name, total=None, told="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def on_step(self, progress: Step) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            told = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
+            self._bars.update(
+                self._bar,
+                completed=progress.step,
+                total=progress.steps,
+                told=told + self._accuracy,
+            )
+
+    def on_epoch(self, row: EpochRow) -> None:
+        """Note the accuracy."""
+        self._accuracy = f", test {row.accuracy['test']:.2f} %"
