@@ -118,6 +118,8 @@ class OpticalProjector:
             and of the markers.
         min_fidelity: Smallest allowed fidelity of the references to the calibration's; below it
             the medium or the alignment is another.
+        track_drift: Whether to follow phase and gain. Otherwise those of the very first reference
+            are kept, to show what tracking is worth; references are still shown and reported.
         exposure_us: Exposure time; None for that of the calibration.
 
     Attributes:
@@ -136,6 +138,7 @@ class OpticalProjector:
         reference_interval: int = 64,
         max_saturated_fraction: float = 1e-3,
         min_fidelity: float = 0.9,
+        track_drift: bool = True,
         exposure_us: float | None = None,
     ) -> None:
         if reference_interval < 0:
@@ -160,6 +163,8 @@ class OpticalProjector:
         self._interval = reference_interval
         self._max_saturated_fraction = max_saturated_fraction
         self._min_fidelity = min_fidelity
+        self._track_drift = track_drift
+        self._first_gain: complex | None = None
         self._all_on = bench.layout(1).all_on()
         self._totals = _Totals()
 
@@ -249,7 +254,7 @@ class OpticalProjector:
         gains, noise, fidelity = self._compare(references)
 
         own = np.delete(np.arange(len(sequence)), inserted)
-        corrections = self._calibration.scale / drift.interpolate(gains, positions, own)
+        corrections = self._calibration.scale / self._gains_at(own, gains, positions)
         power = self._subtract(planes, measured, own, corrections.astype(np.complex64), fields)
 
         gain = float(np.mean(np.abs(gains)))
@@ -263,6 +268,19 @@ class OpticalProjector:
             fidelity=fidelity,
             saturated_fraction=saturated,
         )
+
+    def _gains_at(
+        self,
+        exposures: NDArray[np.int64],
+        gains: NDArray[np.complex128],
+        positions: NDArray[np.int64],
+    ) -> NDArray[np.complex128]:
+        """Complex gains at the exposures of codes, from those of the references."""
+        if self._track_drift:
+            return drift.interpolate(gains, positions, exposures)
+        if self._first_gain is None:
+            self._first_gain = complex(gains[0])
+        return np.full(len(exposures), self._first_gain)
 
     def _subtract(
         self,

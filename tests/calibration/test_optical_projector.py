@@ -259,6 +259,18 @@ def test_a_phase_that_walks_is_followed(realistic_calibration: Calibration) -> N
     assert np.ptp(walked) > 0.3  # untracked, that would be the end of it
 
 
+def test_untracked_a_walk_is_the_end_of_it(realistic_calibration: Calibration) -> None:
+    correlations = []
+    with simulated_bench("realistic", SEED, phase_walk_rad=0.1) as bench:
+        projector = OpticalProjector(bench, realistic_calibration, track_drift=False)
+        for call in range(8):
+            codes = ternary(30, seed=call)
+            predicted = realistic_calibration.twin().project(codes)
+            correlations.append(agreement(projector.project(codes), predicted)[0])
+    assert correlations[0] > 0.8
+    assert min(correlations) < 0.5
+
+
 def test_more_references_follow_a_walk_better(realistic_calibration: Calibration) -> None:
     codes = ternary(200)
     errors = []
