@@ -135,7 +135,7 @@ def _vertex(three: NDArray[np.float64]) -> float:
 
 def _pixels(length: int) -> NDArray[np.float64]:
     """Pixels counted from the middle, where phase and frequency do not correlate."""
-    return np.arange(length) - (length - 1) / 2
+    return np.arange(length, dtype=np.float64) - (length - 1) / 2
 
 
 def _turns(frequency: float, length: int) -> NDArray[np.complex128]:
