@@ -138,6 +138,8 @@ class VirtualCamera(Camera):
         pixel_format = self.settings.pixel_format
         top = float(2**pixel_format.bits - 1) if pixel_format.bits else s.full_well_electrons
         black = s.black_level * top
+        if pixel_format.bits:
+            black = float(round(black))
         amplified = 10 ** (self.settings.gain_db / 20)
         return Converter(
             amplified * (top - black) / s.full_well_electrons, black, top, pixel_format.dtype

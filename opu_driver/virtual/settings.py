@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt
 
-Fraction = float
+Frequency = Annotated[float, Field(ge=-0.5, le=0.5)]
+NonNegative = Annotated[FiniteFloat, Field(ge=0)]
+Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 
 class Faults(BaseModel):
@@ -35,7 +37,7 @@ class Faults(BaseModel):
     dropped_trigger_rate: float = Field(0.0, ge=0, le=1)
     doubled_trigger_rate: float = Field(0.0, ge=0, le=1)
     stale_frames: tuple[NonNegativeInt, ...] = ()
-    carrier_jumps: tuple[tuple[NonNegativeInt, float, float], ...] = ()
+    carrier_jumps: tuple[tuple[NonNegativeInt, Frequency, Frequency], ...] = ()
     interlock_opens_at: NonNegativeInt | None = None
     camera_lost_at: NonNegativeInt | None = None
 
@@ -75,7 +77,8 @@ class SceneSettings(BaseModel):
         read_noise_electrons: Read noise, rms.
         dark_electrons_per_s: Dark current of a pixel.
         full_well_electrons: Electrons at full scale, at a gain of 0 dB.
-        black_level: Grey value without light as a fraction of full scale.
+        black_level: Grey value without light as a fraction of full scale; cameras that round have
+            the nearest whole one.
         analogue_frames: Whether the camera has the pixel format `float32`, grey values that are
             electrons and are not rounded; it comes first then.
         drift_rate_hz: Frames a second for which `Scene.wait` lets things drift.
@@ -84,36 +87,36 @@ class SceneSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cells: tuple[int, int] = (32, 32)
+    cells: tuple[PositiveInt, PositiveInt] = (32, 32)
     speckle_radius: float = Field(0.12, ge=0.01, le=0.45)
     periodic: bool = False
     decorrelation: float = Field(1e-8, ge=0, le=0.1)
 
-    carrier: tuple[float, float] = (0.2713, 0.2536)
-    reference_ratio: float = Field(4.0, ge=0)
+    carrier: tuple[Frequency, Frequency] = (0.2713, 0.2536)
+    reference_ratio: NonNegative = 4.0
     reference_waist: float = Field(2.0, gt=0)
-    phase_walk_rad: NonNegativeFloat = 0.003
-    phase_jitter_rad: NonNegativeFloat = 0.01
+    phase_walk_rad: NonNegative = 0.003
+    phase_jitter_rad: NonNegative = 0.01
 
     laser_noise: float = Field(0.003, ge=0, le=0.2)
     laser_drift: float = Field(0.01, ge=0, le=0.2)
-    laser_drift_frames: float = Field(1e5, ge=1)
-    electrons_per_nj: float = Field(2.0, gt=0)
+    laser_drift_frames: FiniteFloat = Field(1e5, ge=1)
+    electrons_per_nj: Positive = 2.0
 
     leakage: float = Field(1e-3, ge=0, le=1)
     fill_factor: float = Field(0.92, gt=0, le=1)
-    settling_us: NonNegativeFloat = 13.0
+    settling_us: NonNegative = 13.0
 
     pixel_fill: float = Field(0.9, ge=0, le=1)
     prnu: float = Field(0.01, ge=0, le=0.2)
     shot_noise: bool = True
-    read_noise_electrons: NonNegativeFloat = 13.0
-    dark_electrons_per_s: NonNegativeFloat = 100.0
-    full_well_electrons: float = Field(13_500.0, gt=0)
+    read_noise_electrons: NonNegative = 13.0
+    dark_electrons_per_s: NonNegative = 100.0
+    full_well_electrons: Positive = 13_500.0
     black_level: float = Field(0.02, ge=0, le=0.5)
     analogue_frames: bool = False
 
-    drift_rate_hz: float = Field(1000.0, gt=0)
+    drift_rate_hz: Positive = 1000.0
     faults: Faults = Field(default_factory=lambda: Faults.model_validate({}))
 
 
