@@ -93,7 +93,7 @@ class RunFolder:
         try:
             with self.metrics.open() as file:
                 header = json.loads(file.readline())
-            found = header["settings"]
+            found = dict(header["settings"])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise CheckpointError(
                 f"{self.path} is not the folder of a run: no {self.metrics.name} with a header. "

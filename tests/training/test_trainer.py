@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from training.datasets.dataset import Dataset, Examples
+from training.errors import (
+    CheckpointError,
+    DivergedError,
+    FingerprintError,
+    SettingsError,
+    TapError,
+    TrainingError,
+    TrainingInputError,
+)
+from training.experiments import FEEDBACKS, Recipe, RunResult, named_recipe, run
+from training.experiments.recipe import BEST, LIGHT_IN_THE_LOOP
+from training.projector import DenseProjector
+from training.run_folder import RunFolder
+from training.trainer import EpochRow, Progress
+
+
+def toy(n: int = 120) -> Dataset:
+    """Four classes, one bright quadrant each."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (n,), generator=generator)
+    images = 0.4 * torch.rand(n, 4, 4, generator=generator)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        row, column = divmod(label, 2)
+        image[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] += 0.5
+    examples = Examples(images, labels)
+    return Dataset("toy", 4, examples.take(torch.arange(80)), examples.take(torch.arange(80, n)))
+
+
+RECIPE = replace(
+    BEST, dataset="toy", widths=(16, 12, 10, 4), batch_size=16, epochs=3, learning_rate=5e-3
+)
+
+
+def train(folder: Path | None = None, recipe: Recipe = RECIPE, **options: Any) -> RunResult:
+    return run(
+        recipe, **({"feedback": "ternary", "seed": 1, "folder": folder, "dataset": toy()} | options)
+    )
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 15
+    moments = {
+        f"{i}.{key}": value
+        for i, group in state["optimizer"]["state"].items()
+        for key, value in group.items()
+    }
+    return {k: v for k, v in state["model"].items() if k != "_extra_state"} | moments
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+class InterruptionError(Exception):
+    pass
+
+
+class Watcher:
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.steps: list[Progress] = []
+        self.rows: list[EpochRow] = []
+        self.stop_at = stop_at
+
+    def on_step(self, progress: Progress) -> None:
+        self.steps.append(progress)
+        if progress.step == self.stop_at:
+            raise InterruptionError
+
+    def on_epoch(self, row: EpochRow) -> None:
+        self.rows.append(row)
+
+
+@pytest.mark.parametrize("feedback", FEEDBACKS)
+def test_every_feedback_learns(feedback: Any) -> None:
+    recipe = replace(RECIPE, widths=(16, 32, 32, 4), max_shift=0, epochs=12)
+    projector = DenseProjector(4, 64, seed=3) if feedback == "optical" else None
+    result = train(recipe=recipe, feedback=feedback, projector=projector)
+    first, last = result.rows[1].train_loss, result.rows[-1].train_loss
+    assert first is not None
+    assert last is not None
+    assert last < first
+    assert result.test_accuracy > 80
+
+
+@pytest.mark.parametrize("feedback", FEEDBACKS)
+def test_every_epoch_is_told(feedback: Any) -> None:
+    projector = DenseProjector(4, 22, seed=3) if feedback == "optical" else None
+    watcher = Watcher()
+    result = train(feedback=feedback, projector=projector, observer=watcher)
+    assert result.rows[0].train_loss is None
+    assert [row.epoch for row in result.rows] == [0, 1, 2, 3]
+    assert tuple(watcher.rows) == result.rows
+    assert [p.step for p in watcher.steps] == list(range(1, 16))
+    assert [p.epoch for p in watcher.steps] == [1] * 5 + [2] * 5 + [3] * 5
+    tapped = feedback in ("optical", "digital", "ternary")
+    assert set(result.rows[0].alignment_deg) == ({"blocks.0", "blocks.1"} if tapped else set())
+    assert result.projector["rows"] == ((3 * 80 + 4 * 80) if tapped else 0)
+
+
+def test_a_seed_is_a_run() -> None:
+    a, b, c = train(), train(), train(seed=2)
+    assert without_times(a.as_json()["rows"]) == without_times(b.as_json()["rows"])
+    assert a.rows[-1].train_loss != c.rows[-1].train_loss
+    assert a.fingerprint == b.fingerprint != c.fingerprint
+
+
+def test_the_global_generator_does_not_matter() -> None:
+    torch.manual_seed(5)
+    a = train()
+    torch.manual_seed(6)
+    assert a.rows[-1].train_loss == train().rows[-1].train_loss
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 5, 7, 14])
+def test_resumed_at_any_step_to_the_same_bits(tmp_path: Path, stop_at: int) -> None:
+    train(tmp_path / "whole")
+    with pytest.raises(InterruptionError):
+        train(tmp_path / "cut", observer=Watcher(stop_at), checkpoint_every=2)
+    resumed = train(tmp_path / "cut", resume=True, checkpoint_every=2)
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+    assert without_times(lines(tmp_path / "whole")) == without_times(lines(tmp_path / "cut"))
+    assert resumed.rows[-1].projector["rows"] == 560
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_trainer import Watcher, train
+
+class Killer(Watcher):
+    def on_step(self, progress):
+        if progress.step == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+train(Path({folder!r}), observer=Killer(), checkpoint_every=3)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_killed_and_resumed_to_the_same_bits(tmp_path: Path) -> None:
+    script = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "cut"))
+    killed = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not list((tmp_path / "cut").glob("*.part"))
+    train(tmp_path / "whole")
+    train(tmp_path / "cut", resume=True)
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+    assert without_times(lines(tmp_path / "whole")) == without_times(lines(tmp_path / "cut"))
+
+
+def test_a_finished_run_is_returned_as_it_is(tmp_path: Path) -> None:
+    done = train(tmp_path / "run")
+    watcher = Watcher()
+    again = train(tmp_path / "run", resume=True, observer=watcher)
+    assert again.rows == done.rows
+    assert watcher.steps == []
+
+
+def test_metrics_have_a_header_and_a_row_an_epoch(tmp_path: Path) -> None:
+    train(tmp_path / "run")
+    header, *rows = lines(tmp_path / "run")
+    assert header["settings"]["feedback"] == "ternary"
+    assert header["settings"]["encoder"]["threshold"] == 0.3
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "checkpoint.pt",
+        "metrics.jsonl",
+    ]
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    train(tmp_path / "run")
+    before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    with pytest.raises(CheckpointError, match="never overwritten"):
+        train(tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
+
+
+def test_other_settings_do_not_resume(tmp_path: Path) -> None:
+    train(tmp_path / "run")
+    with pytest.raises(CheckpointError, match="other settings \\(seed\\): seed was 1, now 2"):
+        train(tmp_path / "run", resume=True, seed=2)
+
+
+def test_another_projector_does_not_resume_unless_asked(tmp_path: Path) -> None:
+    with pytest.raises(InterruptionError):
+        train(tmp_path, observer=Watcher(7))
+    other = DenseProjector(4, 22, seed=99)
+    with pytest.raises(FingerprintError, match="other feedback"):
+        train(tmp_path, resume=True, projector=other)
+    assert train(tmp_path, resume=True, projector=other, other_feedback=True).rows[-1].epoch == 3
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "pickle", "other", "part"])
+def test_damaged_checkpoints_are_refused(tmp_path: Path, damage: str) -> None:
+    train(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    if damage == "truncate":
+        path.write_bytes(path.read_bytes()[:-2000])
+    elif damage == "garbage":
+        path.write_bytes(b"not a checkpoint")
+    elif damage == "pickle":
+        torch.save({"step": Path("executes things")}, path)
+    elif damage == "other":
+        torch.save([1, 2, 3], path)
+    else:
+        torch.save({"step": 3}, path)
+    with pytest.raises(CheckpointError, match=r"checkpoint"):
+        train(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("content", ["", "{}\n", "[1]\n", "nonsense\n", '{"settings": 3}\n'])
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(content)
+    with pytest.raises(CheckpointError, match="not the folder of a run|other settings"):
+        RunFolder(tmp_path, {"seed": 1}, resume=True)
+
+
+def test_a_run_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CheckpointError, match="Run folder"):
+        train(tmp_path / "file" / "run")
+
+
+def test_a_loss_that_runs_away_ends_the_run() -> None:
+    with pytest.raises(DivergedError, match="step 1[0-9][0-9] .*guessing gives 1.39"):
+        train(recipe=replace(RECIPE, learning_rate=300.0, epochs=40))
+
+
+class BrokenProjector(DenseProjector):
+    def project(self, codes: torch.Tensor) -> torch.Tensor:
+        return super().project(codes) * math.nan
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match="diverged in step 2 .*nan"):
+        train(tmp_path, projector=BrokenProjector(4, 22, seed=0))
+    assert [row["epoch"] for row in lines(tmp_path)[1:]] == [0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"feedback": "magnetic"}, "choose one of optical"),
+        ({"feedback": "optical"}, "calibrate a bench"),
+        ({"epochs": 0}, "at least 1"),
+        ({"checkpoint_every": 0}, "at least 1"),
+    ],
+)
+def test_impossible_runs_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        train(**options)
+
+
+def test_a_small_projector_is_refused_before_training() -> None:
+    with pytest.raises(TapError, match="take 22 outputs .* has 21"):
+        train(feedback="optical", projector=DenseProjector(4, 21, seed=0))
+
+
+def test_recipes_by_name() -> None:
+    published = named_recipe("light-in-the-loop", "mnist")
+    assert published == LIGHT_IN_THE_LOOP
+    assert (published.learning_rate, published.encoder.threshold) == (0.01, 0.1)
+    assert published.learning_rate_at(9999, 10000) == 0.01
+    assert not published.encoder.relative
+    assert not published.encoder.restore
+    best = named_recipe("best", "fashion-mnist")
+    assert best.widths == (784, 1024, 1024, 10)
+    assert best.n_feedback == 2048
+    assert best.learning_rate_at(0, 100) == best.learning_rate
+    assert best.learning_rate_at(50, 100) == pytest.approx(best.learning_rate / 2)
+    for name, dataset in (("better", "mnist"), ("best", "cifar")):
+        with pytest.raises(SettingsError, match="choose one of"):
+            named_recipe(name, dataset)
+
+
+def test_errors_tell_input_from_failure() -> None:
+    assert issubclass(TapError, TrainingInputError)
+    assert issubclass(DivergedError, TrainingError)
+    assert not issubclass(DivergedError, TrainingInputError)
