@@ -17,16 +17,21 @@ def in_parallel(work: Callable[[int, int], object], count: int, grain: int = 1) 
         count: Length of the range.
         grain: Stretches begin at its multiples.
     """
-    pool, processors = _pool()
+    stretches = processors()
     grains = -(-count // grain)
-    edges = [min(grain * (grains * k // processors), count) for k in range(processors + 1)]
-    runs = [pool.submit(work, begin, end) for begin, end in pairwise(edges) if end > begin]
+    edges = [min(grain * (grains * k // stretches), count) for k in range(stretches + 1)]
+    runs = [_pool().submit(work, begin, end) for begin, end in pairwise(edges) if end > begin]
     for run in runs:
         run.result()
 
 
 @cache
-def _pool() -> tuple[ThreadPoolExecutor, int]:
+def processors() -> int:
+    """Processors that the process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on every system
-    processors = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return ThreadPoolExecutor(processors, thread_name_prefix="virtual-bench"), processors
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(processors(), thread_name_prefix="virtual-bench")
