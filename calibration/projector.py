@@ -135,7 +135,7 @@ class OpticalProjector:
         bench: Bench,
         calibration: Calibration,
         *,
-        reference_interval: int = 64,
+        reference_interval: int = 32,
         max_saturated_fraction: float = 1e-3,
         min_fidelity: float = 0.9,
         track_drift: bool = True,
