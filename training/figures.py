@@ -1,0 +1,161 @@
+"""Pictures of training: learning curves and alignment angles, as matplotlib figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.errors import SettingsError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from training.experiments.run import RunResult
+
+COLOURS = {
+    "optical": "#c1121f",
+    "ternary": "#e58606",
+    "digital": "#2a9d8f",
+    "backprop": "#264653",
+    "shallow": "#8d99ae",
+}
+NAMES = {
+    "optical": "DFA, optical",
+    "ternary": "DFA, digital ternary",
+    "digital": "DFA, not quantised",
+    "backprop": "backpropagation",
+    "shallow": "last layer only",
+}
+TAP_COLOURS = ("#3a0ca3", "#f72585", "#4cc9f0", "#7209b7")
+
+
+def learning_curves(results: Sequence[RunResult]) -> Figure:
+    """Test error against epochs, one line for each feedback: mean over seeds, band of the range.
+
+    The error is on a logarithmic axis, where equal distances are equal factors.
+
+    Raises:
+        SettingsError: No results, or of different data sets.
+    """
+    figure, axes = _figure()
+    by_feedback = _grouped(results)
+    ends: list[tuple[float, str, str]] = []
+    for feedback, runs in by_feedback.items():
+        epochs = [row.epoch for row in runs[0].rows]
+        errors = np.array([[100 - row.accuracy["test"] for row in run.rows] for run in runs])
+        errors = np.maximum(errors, 1e-2)  # a faultless test set has a place on the axis, too
+        mean = errors.mean(0)
+        colour = COLOURS[feedback]
+        axes.plot(epochs, mean, color=colour, linewidth=2.2)
+        if len(runs) > 1:
+            axes.fill_between(
+                epochs, errors.min(0), errors.max(0), color=colour, alpha=0.18, linewidth=0
+            )
+        ends.append((float(mean[-1]), f"{NAMES[feedback]}  {100 - mean[-1]:.1f} %", colour))
+    axes.set_yscale("log")
+    _label_ends(axes, ends, max(run.rows[-1].epoch for run in results))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("test error, %")
+    axes.yaxis.set_major_formatter("{x:g}")
+    ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]
+    low, high = axes.get_ylim()
+    axes.set_yticks([tick for tick in ticks if low <= tick <= high])
+    axes.minorticks_off()
+    seeds = len(next(iter(by_feedback.values())))
+    axes.set_title(
+        f"Learning {results[0].dataset}"
+        + (f", mean and range of {seeds} seeds" if seeds > 1 else ""),
+        loc="left",
+    )
+    return figure
+
+
+def alignment_angles(result: RunResult) -> Figure:
+    """Angle between feedback and true gradient at each tap, against epochs.
+
+    Raises:
+        SettingsError: The run had no feedback.
+    """
+    taps = list(result.rows[0].alignment_deg)
+    if not taps:
+        raise SettingsError(
+            f"A run with feedback {result.feedback!r} has no alignment angles: choose optical, "
+            "digital or ternary."
+        )
+    figure, axes = _figure()
+    epochs = [row.epoch for row in result.rows]
+    ends = []
+    for depth, tap in enumerate(taps):
+        angles = [row.alignment_deg[tap] for row in result.rows]
+        drawn = np.array([np.nan if angle is None else angle for angle in angles])
+        colour = TAP_COLOURS[depth % len(TAP_COLOURS)]
+        axes.plot(epochs, drawn, color=colour, linewidth=2.2, marker="o", markersize=5)
+        ends.append((float(drawn[-1]), f"hidden layer {depth + 1}  {drawn[-1]:.0f}°", colour))
+    axes.axhline(90, color="0.6", linewidth=1, linestyle=(0, (4, 3)))
+    axes.annotate(
+        "90°: nothing in common",
+        (0, 90),
+        xytext=(4, 4),
+        textcoords="offset points",
+        color="0.4",
+        fontsize=10,
+    )
+    axes.set_ylim(0, 100)
+    axes.set_yticks(range(0, 91, 15))
+    _label_ends(axes, ends, epochs[-1])
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("angle between feedback and gradient, degrees")
+    axes.set_title(f"The layers align with the feedback ({NAMES[result.feedback]})", loc="left")
+    return figure
+
+
+def _figure() -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 4.6), layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="0.92", linewidth=0.8)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _grouped(results: Sequence[RunResult]) -> Mapping[str, list[RunResult]]:
+    if not results or len({(result.dataset, len(result.rows)) for result in results}) != 1:
+        raise SettingsError(
+            f"Learning curves of {len(results)} runs: give at least one, all of one data set and "
+            "length."
+        )
+    found: dict[str, list[RunResult]] = {}
+    for feedback in COLOURS:
+        if runs := [result for result in results if result.feedback == feedback]:
+            found[feedback] = runs
+    return found
+
+
+def _label_ends(axes: Axes, ends: list[tuple[float, str, str]], last_epoch: int) -> None:
+    """Names at the right ends of lines, pushed apart where they would overlap."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlim(0, last_epoch)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    to_axes = axes.transData.transform
+    low, high = (to_axes((0, y))[1] for y in axes.get_ylim())
+    place = -np.inf
+    for value, text, colour in sorted(ends):
+        wanted = (to_axes((last_epoch, value))[1] - low) / (high - low)
+        place = max(wanted, place + 0.065) if np.isfinite(wanted) else place + 0.065
+        axes.annotate(
+            text,
+            (1.0, place),
+            xytext=(8, 0),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            fontsize=11,
+            annotation_clip=False,
+        )
