@@ -386,17 +386,16 @@ class Bench:
                 "tell whether frames belong to their patterns. Shorten the exposure "
                 "(Bench.fit_exposure finds one) or lower the laser power."
             )
-        first, on, off = (
-            _fringe_power(frame, self.camera.black_level) for frame in sequence.markers
-        )
-        # The scatter of a variance over P independent pixels is sqrt(2/P) of itself.
+        first, on, off = (float(frame.var(dtype=np.float64)) for frame in sequence.markers)
+        # Fringes and speckle raise the variance. Over P independent pixels a variance scatters by
+        # sqrt(2/P) of itself.
         doubt = 5.0 * (on + off) * np.sqrt(1.0 / sequence.markers[0].size)
         if not (on - off > doubt and first - off > doubt):
             raise FrameMismatchError(
-                "The markers around the sequence (on; on, off) are not in their places: fringe "
-                f"powers {first:.4g}; {on:.4g}, {off:.4g}. Frames have slipped against patterns "
-                "by one or more, or no modulated light reaches the camera. No frame of this "
-                "sequence is used.",
+                "The markers around the sequence (on; on, off) are not in their places: their grey "
+                f"values have the variances {first:.4g}; {on:.4g}, {off:.4g}. Frames have slipped "
+                "against patterns by one or more, or no modulated light reaches the camera. No "
+                "frame of this sequence is used.",
                 first_wrong=0,
             )
 
@@ -505,9 +504,3 @@ def _first_slip(block: FrameBlock, period_us: float, otherwise: int) -> int:
     times = np.diff(block.timestamps_us)
     gaps |= np.abs(times - period_us) > 0.25 * period_us  # NaN, no clock, is no evidence
     return int(np.argmax(gaps)) + 1 if gaps.any() else otherwise
-
-
-def _fringe_power(frame: NDArray[np.generic], black_level: float) -> float:
-    """Variance of a frame relative to its mean squared; fringes raise it."""
-    grey = frame.astype(np.float64)
-    return float(grey.var() / max(grey.mean() - black_level, 1.0) ** 2)

@@ -92,7 +92,7 @@ class SceneSettings(BaseModel):
     periodic: bool = False
     decorrelation: float = Field(1e-8, ge=0, le=0.1)
 
-    carrier: tuple[Frequency, Frequency] = (0.2713, 0.2536)
+    carrier: tuple[Frequency, Frequency] = (0.2713, 0.2664)
     reference_ratio: NonNegative = 4.0
     reference_waist: float = Field(2.0, gt=0)
     phase_walk_rad: NonNegative = 0.003
