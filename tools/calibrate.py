@@ -115,13 +115,13 @@ def _page(bench: Bench, calibration: Calibration, seed: int) -> str:
 
     quality = calibration.quality
     report = Report(
-        f"Calibration of {bench.name}",
+        f"Calibration: {bench.name}",
         f"The transmission matrix of {calibration.n_inputs} inputs and {calibration.n_modes} "
         "complex modes, measured with complementary Hadamard patterns.",
         {
             "held-out correlation": f"{quality.held_out_correlation:.4f}",
             "relative error": f"{quality.held_out_error:.2%}",
-            "signal to noise": f"{quality.snr:.3g}",
+            "signal to noise": f"{quality.snr:,.0f}",
             "visibility": f"{quality.visibility:.2f}",
         },
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.calibration_file import Calibration
-from calibration.quality import correlation, relative_error
+from calibration.quality import Quality, correlation, relative_error
 from opu_driver.bench import Bench
 from opu_driver.camera import Frames
 from tools.quality_table import COLUMNS, quality_rows
@@ -72,8 +72,14 @@ class CalibrationView:
         """Of the measured projections against the predicted ones."""
         return relative_error(self.measured, self.predicted)
 
-    def add_to(self, report: Report) -> None:
-        """The pictures, from the light to the numbers."""
+    def add_to(self, report: Report, wide: Quality | None = None) -> None:
+        """The pictures, from the light to the numbers.
+
+        Args:
+            report: Where they go.
+            wide: Quality of a calibration of the same bench for many inputs, whose singular values
+                are shown instead: few inputs have few of them.
+        """
         from calibration import figures
 
         carrier = self.calibration.carrier
@@ -119,10 +125,11 @@ class CalibrationView:
             "less noise.",
         )
         report.figure(
-            figures.singular_values_figure(self.calibration.quality),
+            figures.singular_values_figure(wide or self.calibration.quality),
             "Singular values of the matrix",
-            "They follow the law of random matrices: no direction is favoured, so no part of the "
-            "error is lost on its way to the layers.",
+            ("Of the same bench, calibrated for many more inputs. " if wide else "")
+            + "They follow the law of random matrices: no direction is favoured, so no part of a "
+            "vector is lost on its way through the medium.",
             width_px=680,
         )
 

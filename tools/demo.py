@@ -15,11 +15,13 @@ from tools.json_file import JsonOption, plain, write_json, write_text
 from tools.terminal import remarks, results, stages, table
 
 if TYPE_CHECKING:
+    from calibration.quality import Quality
     from tools.calibration_view import CalibrationView
     from training.experiments import RunResult
 
 _LEFT_BEHIND = ("bench.toml", "calibration.h5", "report.html", "summary.json")
 _PRESET = "realistic"
+_MANY_INPUTS = 256  # enough for a histogram of singular values
 
 
 def demo(
@@ -124,6 +126,7 @@ def _everything(folder: Path, seed: int, epochs: int | None) -> dict[str, Any]:
         calibration.save(folder / "calibration.h5")
         with clock("a look at the bench"):
             view = CalibrationView.of(bench, calibration, seed)
+            wide = calibrate(bench, _MANY_INPUTS, seed=seed).quality
         remarks().print(f"calibrated: correlation {view.correlation:.4f} of projections")
         for way in FEEDBACKS:
             with clock(NAMES[way]):
@@ -135,7 +138,7 @@ def _everything(folder: Path, seed: int, epochs: int | None) -> dict[str, Any]:
     rows = [result.cells for result in came_to]
     results().print(table("Digits, test set", RESULT_COLUMNS, rows))
     with clock("report"):
-        page = _page(view, runs, clock)
+        page = _page(view, wide, runs, clock)
     write_text(folder / "report.html", page)
     summary = _summary(view, runs, clock, seed)
     write_json(folder / "summary.json", summary)
@@ -169,7 +172,7 @@ def _summary(
     return summary
 
 
-def _page(view: CalibrationView, runs: list[RunResult], clock: _Clock) -> str:
+def _page(view: CalibrationView, wide: Quality, runs: list[RunResult], clock: _Clock) -> str:
     from tools.calibration_view import calibration_settings
     from tools.report import Report
     from tools.results_table import results_of
@@ -192,7 +195,7 @@ def _page(view: CalibrationView, runs: list[RunResult], clock: _Clock) -> str:
             "time for all": f"{clock.total:.0f} s",
         },
     )
-    view.add_to(report)
+    view.add_to(report, wide)
     add_training(report, runs)
     report.section("Settings", "Everything that is needed to do it again.")
     report.settings(

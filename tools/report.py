@@ -27,8 +27,8 @@ dl.facts dt { font-size: 13px; color: var(--soft); }
 dl.facts dd { margin: 0; font-size: 20px; font-weight: 600;
   font-variant-numeric: tabular-nums; }
 figure { margin: 26px 0 34px; break-inside: avoid; }
-figure img { display: block; width: 100%; height: auto; margin: 0 auto; }
-figcaption { color: var(--soft); font-size: 15.5px; margin: 10px auto 0; max-width: 50em; }
+figure img { display: block; width: 100%; height: auto; }
+figcaption { color: var(--soft); font-size: 15.5px; margin: 10px 0 0; max-width: 50em; }
 figcaption b { color: var(--ink); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: 18px 0 8px; font-size: 16px;

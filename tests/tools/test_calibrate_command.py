@@ -1,0 +1,143 @@
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from calibration.calibration_file import Calibration
+
+GOOD = """
+[modulator]
+driver = "virtual-dmd"
+[camera]
+driver = "virtual"
+exposure_us = 80.0
+[laser]
+driver = "virtual"
+power_mw = 5.0
+[scene]
+preset = "quiet"
+"""
+
+
+def test_a_bench_is_calibrated_reported_and_inspected(opu, tmp_path):
+    ending = opu(
+        "calibrate", "--preset=quiet", "--inputs=10", "--out=c.h5", "--json=c.json",
+        "--report=c.html",
+    )  # fmt: skip
+    assert ending.code == 0, ending.err
+    assert "pass" in ending.out
+    assert "FAIL" not in ending.out
+    calibration = Calibration.load(tmp_path / "c.h5")
+    assert calibration.n_inputs == 10
+    figures = json.loads((tmp_path / "c.json").read_text())
+    assert figures["quality"]["held_out_correlation"] > 0.99
+    assert figures["fingerprint"] == calibration.fingerprint()
+    page = (tmp_path / "c.html").read_text()
+    assert page.count("data:image/png;base64,") == 5
+    assert "http" not in page.replace("http-equiv", "")
+    assert {p.name for p in tmp_path.iterdir()} == {"c.h5", "c.json", "c.html"}
+
+    told = opu("inspect", "c.h5", "--json=i.json")
+    assert told.code == 0
+    assert calibration.fingerprint() in told.out
+    assert json.loads((tmp_path / "i.json").read_text()) == figures
+
+
+def test_a_bench_file_and_its_overrides(opu, tmp_path):
+    (tmp_path / "bench.toml").write_text(GOOD)
+    ending = opu("calibrate", "--bench=bench.toml", "--scene=seed=7", "--inputs=4", "--out=c.h5")
+    assert ending.code == 2
+    assert "--scene-seed" in ending.err
+    ending = opu("calibrate", "--bench=bench.toml", "--inputs=4", "--out=c.h5")
+    assert ending.code == 0, ending.err
+    ending = opu(
+        "calibrate", "--bench=bench.toml", "--scene=reference_ratio=0.0", "--inputs=4",
+        "--out=d.h5",
+    )  # fmt: skip
+    assert ending.code == 1
+    assert not (tmp_path / "d.h5").exists()
+
+
+def test_a_bad_calibration_is_told_and_not_kept(opu, tmp_path):
+    ending = opu(
+        "calibrate", "--scene=read_noise_electrons=400.0", "--scene=phase_jitter_rad=0.8",
+        "--inputs=4", "--out=c.h5",
+    )  # fmt: skip
+    assert ending.code == 1, ending.out
+    assert "FAIL" in ending.out
+    assert "not good enough" in ending.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--bench=missing.toml"], "missing.toml cannot be read"),
+        (["--bench=broken.toml"], "no valid TOML"),
+        (["--bench=binary.toml"], "no valid TOML"),
+        (["--bench=unknown.toml"], "laser.colour"),
+        (["--bench=typed.toml"], "camera.exposure_us = 'long'"),
+        (["--bench=good.toml", "--preset=ideal"], "two benches"),
+        (["--preset=silent"], "realistic"),
+        (["--scene=read_noise=3"], "no such setting"),
+        (["--scene=phase_walk_rad"], "no assignment"),
+        (["--scene=phase_walk_rad=-1"], "phase_walk_rad"),
+        (["--repeats=0"], "repeats = 0"),
+        (["--inputs=0"], "n_inputs = 0"),
+        (["--inputs=1000000"], "1000000 inputs"),
+        (["--out=nowhere/c.h5"], "no folder"),
+        (["--json=nowhere/c.json"], "no folder"),
+        (["--report=."], "is a folder"),
+        (["--out=good.toml"], "exists already"),
+    ],
+)
+def test_wrong_input_is_refused_by_name(opu, tmp_path, arguments, told):
+    (tmp_path / "good.toml").write_text(GOOD)
+    (tmp_path / "broken.toml").write_text("[camera\n")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "unknown.toml").write_text(GOOD.replace("power_mw", "colour = 1\npower_mw"))
+    (tmp_path / "typed.toml").write_text(GOOD.replace("80.0", '"long"'))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    ending = opu("calibrate", "--inputs=4", "--out=c.h5", *arguments)
+    assert ending.code == 2
+    assert told in ending.err
+    assert "Traceback" not in ending.err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_that_is_not_writable_is_named(opu, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    ending = opu("calibrate", "--inputs=4", "--out=c.h5")
+    assert ending.code == 2
+    assert f"may not write to {tmp_path}" in ending.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_calibration_is_gone_on_with(opu, started, tmp_path, number):
+    asked = ["calibrate", "--preset=quiet", "--inputs=64", "--repeats=100", "--out=c.h5"]
+    partial = tmp_path / "c.partial.h5"
+    process = started("--verbose", *asked)
+    while not partial.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    time.sleep(0.1)
+    process.send_signal(number)
+    _, told = process.communicate()
+    assert not (tmp_path / "c.h5").exists()
+    assert partial.exists()
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert told.rindex("emission off") > told.rindex("emission on")
+        assert "Interrupted" in told
+        assert "--resume goes on" in told
+        assert "Traceback" not in told
+
+    ending = opu(*asked)
+    assert ending.code == 2
+    assert "--resume goes on" in ending.err
+    ending = opu(*asked, "--resume")
+    assert ending.code == 0, ending.err
+    assert Calibration.load(tmp_path / "c.h5").quality.held_out_correlation > 0.99
+    assert [path.name for path in tmp_path.iterdir()] == ["c.h5"]
