@@ -39,7 +39,7 @@ class RunFolder:
         self._header = {"schema": SCHEMA, "settings": json.loads(json.dumps(settings))}
         try:
             path.mkdir(parents=True, exist_ok=True)
-            occupied = any(path.iterdir())
+            occupied = any(entry.suffix != ".part" for entry in path.iterdir())
             if not occupied:
                 self.write_metrics([])
         except OSError as error:

@@ -268,6 +268,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_once(tmp_path: Path) -> None:
         ({"feedback": "magnetic"}, "choose one of optical"),
         ({"feedback": "optical"}, "calibrate a bench"),
         ({"epochs": 0}, "at least 1"),
+        ({"seed": -1}, "Seed -1"),
         ({"checkpoint_every": 0}, "at least 1"),
     ],
 )
