@@ -18,6 +18,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, ConnectionPatch, Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from calibration.carrier import Carrier
@@ -38,6 +39,8 @@ _STYLE: Any = {
 }
 _SIDEBAND, _TWIN, _SPECKLE = "#39d0ff", "#39d0ff", "#ffffff"
 _MEASURED, _THEORY, _MUTED = "#33659c", "#d1495b", "#6b6b6b"
+
+_FEW = 40  # singular values that are shown one by one: a histogram of them would say nothing
 
 _Arguments = ParamSpec("_Arguments")
 
@@ -140,13 +143,9 @@ def singular_values_figure(quality: Quality) -> Figure:
     ratio = min(len(values) / quality.effective_modes, 1.0)
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.subplots()
-    top = max(1 + math.sqrt(ratio), float(values.max())) * 1.06
-    bins = np.linspace(0, top, max(12, min(60, int(2.2 * math.sqrt(len(values)))) + 1))
-    axes.hist(values, bins.tolist(), density=True, color=_MEASURED, alpha=0.75, label="measured")
-    fine = np.linspace(max(1 - math.sqrt(ratio), 1e-3), 1 + math.sqrt(ratio), 600)
     law = f"Marchenko–Pastur, {len(values)} inputs, {quality.effective_modes:.0f} modes"
-    axes.plot(fine, marchenko_pastur(fine, ratio), color=_THEORY, lw=2.4, label=law)
-    axes.set(xlabel="singular value (normalised)", ylabel="density", xlim=(0, top))
+    draw = _draw_ranks if len(values) < _FEW else _draw_density
+    draw(axes, values, ratio, law)
     axes.set_title("Singular values of the transmission matrix")
     axes.set_ylim(top=1.28 * axes.get_ylim()[1])
     axes.legend(frameon=False, loc="upper left")
@@ -162,6 +161,30 @@ def singular_values_figure(quality: Quality) -> Figure:
         color=_MUTED,
     )
     return figure
+
+
+def _draw_density(axes: Axes, values: NDArray[np.float32], ratio: float, law: str) -> None:
+    """Many singular values: how dense they lie."""
+    top = max(1 + math.sqrt(ratio), float(values.max())) * 1.06
+    bins = np.linspace(0, top, max(12, min(60, int(2.2 * math.sqrt(len(values)))) + 1))
+    axes.hist(values, bins.tolist(), density=True, color=_MEASURED, alpha=0.75, label="measured")
+    fine = np.linspace(max(1 - math.sqrt(ratio), 1e-3), 1 + math.sqrt(ratio), 600)
+    axes.plot(fine, marchenko_pastur(fine, ratio), color=_THEORY, lw=2.4, label=law)
+    axes.set(xlabel="singular value (normalised)", ylabel="density", xlim=(0, top))
+
+
+def _draw_ranks(axes: Axes, values: NDArray[np.float32], ratio: float, law: str) -> None:
+    """Few singular values: each one against the law's quantile of its rank."""
+    edges = 1 - math.sqrt(ratio), 1 + math.sqrt(ratio)
+    fine = np.linspace(*edges, 2000)
+    below = np.cumsum(marchenko_pastur(fine, ratio))
+    ranks = np.arange(1, len(values) + 1)
+    expected = np.interp(1 - (ranks - 0.5) / len(values), below / below[-1], fine)
+    axes.axhspan(*edges, color=_THEORY, alpha=0.10, lw=0, label="where the law has any")
+    axes.plot(ranks, expected, color=_THEORY, lw=2.4, label=law)
+    axes.plot(ranks, np.sort(values)[::-1], "o", color=_MEASURED, ms=8, label="measured")
+    axes.set(xlabel="rank", ylabel="singular value (normalised)", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 @_styled
