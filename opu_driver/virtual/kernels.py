@@ -207,7 +207,7 @@ def expose(
     Args:
         frames: `[frame, pixel]`, uint8, uint16 or float32; written.
         fields: Signal fields `[field, 2 pixel]`, in units where a half-lit modulator has mean
-            intensity 1.
+            intensity 1; rows may be longer.
         starts: `[2 frame + 1]`: entries `starts[2 f]` to `starts[2 f + 1]` of `which` and
             `weights` are the superposition that frame f shows, those up to `starts[2 f + 2]` the
             one that was there before.

@@ -70,6 +70,7 @@ class Medium:
         n_modes: Modes in the disc.
         n_sources: Cells, and as the last source the gaps between the mirrors.
         carrier: Row and column frequency of the fringes, cycles/pixel.
+        steps_per_frame: How fast the matrix drifts, in steps (see `STEPS`).
         contrast: What the pixel's aperture leaves of fringes at the carrier's frequency.
     """
 
@@ -108,7 +109,7 @@ class Medium:
         self._seed = seed
         self._renewals = 0
         self._step = 0
-        self._steps_per_frame = settings.decorrelation / RENEWAL * STEPS
+        self.steps_per_frame = settings.decorrelation / RENEWAL * STEPS
         self._now = self._drawn(0)
         self._next = self._drawn(1) if settings.decorrelation else None
 
@@ -135,7 +136,7 @@ class Medium:
         if self._next is None:
             return None
         step = self._step_at(age)
-        frames = max(1, math.ceil((step + 1) / self._steps_per_frame) - age)
+        frames = max(1, math.ceil((step + 1) / self.steps_per_frame) - age)
         # The quotient may round to either side of a step; the steps themselves decide.
         while frames > 1 and self._step_at(age + frames - 1) > step:
             frames -= 1
@@ -201,7 +202,7 @@ class Medium:
             seen[k : k + step] = waves[:, region.column : region.column + region.width]
 
     def _step_at(self, age: int) -> int:
-        return int(age * self._steps_per_frame)
+        return int(age * self.steps_per_frame)
 
     def _drawn(self, number: int) -> NDArray[np.complex64]:
         """A complex Gaussian matrix `[source, mode]` of unit variance, each source by its seed."""

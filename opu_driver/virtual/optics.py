@@ -21,17 +21,19 @@ from opu_driver.virtual.medium import Medium, sum_of
 from opu_driver.virtual.mirrors import Amplitudes, Groups, Mirrors
 from opu_driver.virtual.settings import SceneSettings
 
-SUM_NS = 0.25
-"""Nanoseconds to add one group's field to a pixel."""
-PRODUCT_NS = 0.03
-"""Nanoseconds to add one cell's light to a mode."""
-TRANSFORM_NS = 8.0
-"""Nanoseconds a pixel of the field to transform modes."""
+# What both ways cost a processor, measured; only their ratios matter.
+_SUM_NS = 0.1  # to add one group's field to a pixel
+_MOVE_NS = 2.0  # to bring one pixel of one group's field to the medium's next step
+_PRODUCT_NS = 0.08  # to add one cell's light to a mode, by one part of the medium
+_TRANSFORM_NS = 4.0  # to transform modes, a pixel of the field
 
 _Plane = TypeVar("_Plane", np.float32, np.complex64)
 _FIELDS_BYTES = 5 << 29
 _BATCH_BYTES = 1 << 28
 _PRODUCT_ROWS = 256
+_SPREAD_ROWS = 16
+_CACHE_PERIOD = 1 << 14  # pixels after which addresses share their cache sets
+_STAGGER = 1032  # pixels from a row's place in the caches to the next one's
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Superposition:
     """Fields of exposures as weighted sums of rows of `fields`.
 
     Attributes:
-        fields: complex64 `[field, pixel]`.
+        fields: complex64 `[field, pixel]`; rows may be longer than needed.
         starts: int64 `[2 exposure + 1]`; see `kernels.expose`.
         which: int32 `[entry]`, rows of `fields`.
         weights: complex64 `[entry]`.
@@ -182,10 +184,19 @@ class Optics:
             static = self._sources(self.mirrors.resting[None])
             groups = np.pad(shares, ((0, 0), (0, 1)))
             modes = self.medium.parts(np.concatenate([static, groups]))
-            kept = _Kept(made_for, [self.medium.fields(part, region) for part in modes])
+            kept = _Kept(made_for, [self._spread(part, region) for part in modes])
             self._kept = kept
         kept.move_to(self.medium)
         return kept.fields
+
+    def _spread(self, modes: NDArray[np.complex64], region: Region) -> NDArray[np.complex64]:
+        """Fields `[n, pixel]` with rows that begin in different places of the caches."""
+        pixels = region.height * region.width
+        fields = np.zeros((len(modes), pixels + (_STAGGER - pixels) % _CACHE_PERIOD), np.complex64)
+        for k in range(0, len(modes), _SPREAD_ROWS):
+            rows = slice(k, k + _SPREAD_ROWS)
+            fields[rows, :pixels] = self.medium.fields(modes[rows], region)
+        return fields
 
     def _sources(self, cells: Amplitudes) -> Amplitudes:
         """Light of the cells with that of the gaps, `[n, source]`."""
@@ -194,14 +205,14 @@ class Optics:
 
     def _most_groups(self) -> int:
         """Groups beyond which going by cells is cheaper than summing those that are lit."""
+        medium = self.medium
+        parts = len(medium.shares)
         pixels = math.prod(self.sensor_shape)
-        by_cells = (
-            PRODUCT_NS * self.medium.n_sources * self.medium.n_modes
-            + TRANSFORM_NS * math.prod(self.medium.grid)
-        )
-        by_sum = SUM_NS * pixels / 2
-        copies = 3 if len(self.medium.shares) > 1 else 1
-        return max(1, min(int(by_cells / by_sum), _FIELDS_BYTES // (8 * pixels * copies)))
+        product = _PRODUCT_NS * parts * medium.n_sources * medium.n_modes
+        by_cells = product + _TRANSFORM_NS * math.prod(medium.grid)
+        a_group = pixels * (_SUM_NS / 2 + _MOVE_NS * min(medium.steps_per_frame, 1))
+        copies = 3 if parts > 1 else 1
+        return max(1, min(int(by_cells / a_group), _FIELDS_BYTES // (8 * pixels * copies)))
 
 
 class _Kept:

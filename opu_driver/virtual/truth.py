@@ -88,7 +88,7 @@ class Truth:
         optics.medium.grow_to(self._scene.age)
         shown = Shown(patterns, count, count, still)
         fields = [field for sums in optics.superpose(shown, region) for field in sums.now()]
-        return np.stack(fields).reshape(-1, *region.shape)
+        return np.stack(fields)[:, : region.height * region.width].reshape(-1, *region.shape)
 
     def inputs(self, layout: Layout, region: Region | None = None) -> NDArray[np.complex64]:
         """Fields `[input, row, column]` that single inputs add to the all-off field."""
