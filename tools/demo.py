@@ -112,8 +112,9 @@ def _everything(folder: Path, seed: int, epochs: int | None) -> dict[str, Any]:
         from tools.calibration_view import CalibrationView
         from tools.init import bench_template
         from tools.results_table import RESULT_COLUMNS, results_of
-        from tools.training_runs import NAMES, Series
+        from tools.training_runs import Series
         from training.experiments import FEEDBACKS, named_recipe
+        from training.figures import NAMES
 
     recipe = named_recipe("best", "digits")
     series = Series(recipe, [seed], epochs)
@@ -127,7 +128,10 @@ def _everything(folder: Path, seed: int, epochs: int | None) -> dict[str, Any]:
         with clock("a look at the bench"):
             view = CalibrationView.of(bench, calibration, seed)
             wide = calibrate(bench, _MANY_INPUTS, seed=seed).quality
-        remarks().print(f"calibrated: correlation {view.correlation:.4f} of projections")
+        remarks().print(
+            f"Calibrated: light and arithmetic agree with correlation {view.correlation:.4f}",
+            highlight=False,
+        )
         for way in FEEDBACKS:
             with clock(NAMES[way]):
                 if way == "optical":

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tools.training_runs import NAMES
+from training.figures import NAMES
 
 if TYPE_CHECKING:
     from training.experiments import RunResult

@@ -57,15 +57,17 @@ def facts(title: str, pairs: Iterable[tuple[str, str]]) -> Table:
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Bars on stderr, gone when the block ends."""
+    """Bars on stderr, gone when the block ends; none where stderr is no terminal."""
+    console = remarks()
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=remarks(),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     ) as bars:
         yield bars
 

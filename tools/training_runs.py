@@ -12,21 +12,13 @@ from rich.progress import TimeRemainingColumn as TimeRemaining
 
 from tools.interruption import advice
 from tools.terminal import remarks
+from training.figures import NAMES
 
 if TYPE_CHECKING:
     from training.experiments import Feedback, Recipe, RunResult
     from training.projector import Projector
     from training.trainer import EpochRow
     from training.trainer import Progress as Step
-
-NAMES = {
-    "optical": "optical feedback",
-    "digital": "digital feedback",
-    "ternary": "digital feedback, ternary",
-    "backprop": "backpropagation",
-    "shallow": "shallow (last layer only)",
-}
-"""What the ways of feedback are called in tables."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +60,22 @@ class Series:
             kept = (folder or Path()) / "checkpoint.pt"
             note = f"Add --resume to go on with the run in {folder}."
             with advice(note, if_there=kept), _Watch(f"{NAMES[feedback]}, seed {seed}") as watch:
-                finished.append(
-                    run(
-                        self.recipe,
-                        feedback,
-                        projector() if projector else None,
-                        seed=seed,
-                        folder=folder,
-                        resume=self.resume,
-                        epochs=self.epochs,
-                        observer=watch,
-                    )
+                result = run(
+                    self.recipe,
+                    feedback,
+                    projector() if projector else None,
+                    seed=seed,
+                    folder=folder,
+                    resume=self.resume,
+                    epochs=self.epochs,
+                    observer=watch,
                 )
+            finished.append(result)
+            remarks().print(
+                f"{NAMES[feedback]}, seed {seed}: {result.test_accuracy:.2f} % of the test set "
+                f"after {result.rows[-1].epoch} epochs, {result.seconds:.0f} s",
+                highlight=False,
+            )
         return finished
 
 
@@ -87,14 +83,16 @@ class _Watch:
     """A bar on stderr with the loss and the accuracy so far; an observer of the training."""
 
     def __init__(self, name: str) -> None:
+        console = remarks()
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[told]}"),
             TimeElapsedColumn(),
             TimeRemaining(),
-            console=remarks(),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,
             refresh_per_second=4,
         )
         self._name = name

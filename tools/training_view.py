@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def add_training(report: Report, runs: Sequence[RunResult]) -> None:
     """Add the results of training runs to a report."""
+    from training import figures
+
     results = results_of(runs)
     report.section(
         "Training",
@@ -33,9 +35,29 @@ def add_training(report: Report, runs: Sequence[RunResult]) -> None:
         "feedback has to beat. Ternary feedback is digital, with the codes that the bench shows.",
         marked=next((i for i, r in enumerate(results) if r.feedback == "optical"), None),
     )
+    report.figure(
+        figures.learning_curves(runs),
+        "Learning curves",
+        "Test error after every epoch, on a logarithmic axis. The network that learns through "
+        "light keeps up with those that learn by arithmetic.",
+    )
     lit = [run for run in runs if run.feedback == "optical"]
-    if lit:
-        report.table(LIGHT_COLUMNS, [light_cells(run) for run in lit])
+    if not lit:
+        return
+    report.figure(
+        figures.alignment_angles(lit[0]),
+        "Alignment angles",
+        "The feedback is random and never changes, so at first it has nothing to do with the true "
+        "gradient. The layers above then arrange themselves so that it points their way: below 90 "
+        "degrees, following the feedback lowers the error.",
+    )
+    report.section("What the light cost")
+    report.table(
+        LIGHT_COLUMNS,
+        [light_cells(run) for run in lit],
+        note="A vector takes two exposures, one for its positive and one for its negative part; "
+        "vectors without any part are not shown. References follow the interferometer's phase.",
+    )
 
 
 def recipe_settings(runs: Sequence[RunResult]) -> dict[str, str]:
