@@ -16,6 +16,10 @@ from opu_driver.virtual.scene import Converter, Exposures, Scene
 _DIGITAL = (PixelFormat.MONO8, PixelFormat.MONO10, PixelFormat.MONO12, PixelFormat.MONO16)
 
 
+MAX_PIXELS = 1 << 24
+"""Largest sensor."""
+
+
 class VirtualCamera(Camera):
     """A camera with a global shutter that looks at a scene.
 
@@ -29,7 +33,8 @@ class VirtualCamera(Camera):
         row_time_us: Time to read a row, microseconds; it limits the frame rate.
 
     Raises:
-        SettingError: A sensor of fewer than 16 pixels a side, or a number that is not positive.
+        SettingError: A sensor of fewer than 16 pixels a side or more than `MAX_PIXELS`, or a number
+            that is not positive.
     """
 
     def __init__(
@@ -39,9 +44,10 @@ class VirtualCamera(Camera):
         pitch_um: float = 5.5,
         row_time_us: float = 2.7,
     ) -> None:
-        if min(sensor_shape) < 16:
+        if not (min(sensor_shape) >= 16 and sensor_shape[0] * sensor_shape[1] <= MAX_PIXELS):
             raise SettingError(
-                f"A sensor_shape of {sensor_shape[0]} x {sensor_shape[1]}; at least 16 x 16."
+                f"A sensor_shape of {sensor_shape[0]} x {sensor_shape[1]}; at least 16 x 16, and "
+                f"at most {MAX_PIXELS} pixels."
             )
         if not (pitch_um > 0 and row_time_us > 0):
             raise SettingError(

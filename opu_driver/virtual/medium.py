@@ -23,6 +23,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from opu_driver.camera import Region
+from opu_driver.errors import SettingError
 from opu_driver.virtual.parallel import in_parallel
 from opu_driver.virtual.settings import SceneSettings
 
@@ -34,6 +35,9 @@ STEPS = 64
 
 MARGIN = 1.25
 """Side of the speckle field relative to that of the sensor, where frames are not periodic."""
+
+MAX_MATRIX_BYTES = 4 << 30
+"""Largest transmission matrix that is kept in memory; a drifting medium keeps two."""
 
 Sources = NDArray[np.float32] | NDArray[np.complex64]
 
@@ -72,6 +76,9 @@ class Medium:
         carrier: Row and column frequency of the fringes, cycles/pixel.
         steps_per_frame: How fast the matrix drifts, in steps (see `STEPS`).
         contrast: What the pixel's aperture leaves of fringes at the carrier's frequency.
+
+    Raises:
+        SettingError: The matrix would be larger than `MAX_MATRIX_BYTES`.
     """
 
     def __init__(self, settings: SceneSettings, sensor_shape: tuple[int, int], seed: int) -> None:
@@ -95,6 +102,14 @@ class Medium:
         self._at_row, self._at_column = np.nonzero(inside[:, self._used])
         self.n_modes = len(self._at_row)
         self.n_sources = settings.cells[0] * settings.cells[1] + 1
+        size = 8 * self.n_sources * self.n_modes
+        if size > MAX_MATRIX_BYTES:
+            raise SettingError(
+                f"A medium between {settings.cells[0]} x {settings.cells[1]} cells and "
+                f"{self.n_modes} modes takes {size / 2**30:.1f} GiB; at most "
+                f"{MAX_MATRIX_BYTES / 2**30:g}. Use fewer scene.cells, a smaller "
+                "scene.speckle_radius or a smaller sensor."
+            )
         self.contrast = float(_aperture(settings.pixel_fill, *self.carrier))
         relative = (
             _aperture(

@@ -9,6 +9,9 @@ from opu_driver.errors import SettingError
 from opu_driver.modulator import Modulator, Patterns
 from opu_driver.virtual.scene import Scene
 
+MAX_MIRRORS = 1 << 24
+"""Largest modulator."""
+
 
 class VirtualModulator(Modulator):
     """What DMD and SLM have in common: patterns, played into a scene.
@@ -21,8 +24,8 @@ class VirtualModulator(Modulator):
         capacity: Patterns that a batch may hold.
 
     Raises:
-        SettingError: The shape has fewer rows or columns than the scene has cells, or a number is
-            not positive.
+        SettingError: The shape has fewer rows or columns than the scene has cells or more than
+            `MAX_MIRRORS` mirrors, or a number is not positive.
     """
 
     _model: str
@@ -40,6 +43,10 @@ class VirtualModulator(Modulator):
             raise SettingError(
                 f"A modulator of shape {shape[0]} x {shape[1]}; the scene tells {cells[0]} x "
                 f"{cells[1]} cells apart. Make the modulator larger, or set scene.cells."
+            )
+        if shape[0] * shape[1] > MAX_MIRRORS:
+            raise SettingError(
+                f"A modulator of shape {shape[0]} x {shape[1]}; at most {MAX_MIRRORS} mirrors."
             )
         if not (pitch_um > 0 and max_rate_hz > 0 and capacity > 0):
             raise SettingError(

@@ -6,6 +6,7 @@ frames. Every exposure has a number, and all its noise is a function of the seed
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from opu_driver.camera import Region
-from opu_driver.errors import DeviceStateError
+from opu_driver.errors import DeviceStateError, SettingError
 from opu_driver.modulator import Patterns
 from opu_driver.virtual import faults
 from opu_driver.virtual.drift import Light, random_bits
@@ -163,7 +164,13 @@ class Scene:
         return lost is not None and self.exposures >= lost
 
     def wait(self, seconds: float) -> None:
-        """Let simulated time pass without exposures; what drifts, drifts on."""
+        """Let simulated time pass without exposures; what drifts, drifts on.
+
+        Raises:
+            SettingError: The time is negative or not finite.
+        """
+        if not 0 <= seconds < math.inf:
+            raise SettingError(f"Cannot wait for {seconds:g} s; give a time of 0 s or more.")
         self.clock_us += 1e6 * seconds
         frames = round(seconds * self.settings.drift_rate_hz)
         if frames > 0:

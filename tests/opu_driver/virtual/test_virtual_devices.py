@@ -19,6 +19,8 @@ from opu_driver.virtual.settings import preset
         (VirtualSLM, {"levels": 2}, "levels = 2"),
         (VirtualSLM, {"levels": 257}, "levels = 257"),
         (VirtualCamera, {"sensor_shape": (8, 128)}, "8 x 128"),
+        (VirtualDMD, {"shape": (10_000, 10_000)}, "10000 x 10000"),
+        (VirtualCamera, {"sensor_shape": (10_000, 10_000)}, "10000 x 10000"),
         (VirtualCamera, {"row_time_us": -1.0}, "row_time_us = -1"),
         (VirtualLaser, {"max_power_mw": 0.0}, "max_power_mw = 0"),
         (VirtualLaser, {"wavelength_nm": float("nan")}, "wavelength_nm = nan"),
@@ -27,6 +29,11 @@ from opu_driver.virtual.settings import preset
 def test_devices_refuse_what_cannot_be(device, options, told):
     with pytest.raises(SettingError, match=told):
         device(Scene(preset("ideal"), seed=0), **options)
+
+
+def test_a_medium_too_large_for_memory_is_refused(rig):
+    with pytest.raises(SettingError, match=r"GiB.*scene\.cells"):
+        rig(sensor_shape=(2048, 2048), shape=(256, 256), cells=(256, 256))
 
 
 def test_a_full_size_dmd_shows_its_macropixels(rig, bits):

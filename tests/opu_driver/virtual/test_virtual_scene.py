@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from opu_driver import simulated_bench
 from opu_driver.camera import PixelFormat, Region, Trigger
-from opu_driver.errors import DeviceStateError
+from opu_driver.errors import DeviceStateError, SettingError
 from opu_driver.virtual.camera import VirtualCamera
 from opu_driver.virtual.modulators import VirtualDMD
 from opu_driver.virtual.scene import Scene
@@ -277,6 +277,12 @@ def test_waiting_lets_everything_drift(rig):
     assert kept == pytest.approx(np.exp(-0.1), abs=0.05)
     assert abs(np.diff(r.scene.truth.phases)[0]) > 0.02
     assert r.scene.clock_us - clock_us > 20e6
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_time_goes_forward(rig, seconds):
+    with pytest.raises(SettingError):
+        rig().scene.wait(seconds)
 
 
 def test_inputs_add_up_to_their_patterns(rig, bits):
