@@ -117,6 +117,16 @@ def test_every_epoch_is_told(feedback: Any) -> None:
     assert result.projector["rows"] == ((3 * 80 + 4 * 80) if tapped else 0)
 
 
+def test_the_shallow_baseline_has_settings_of_its_own() -> None:
+    losses = [
+        train(recipe=replace(RECIPE, max_shift=shift, learning_rate=rate), feedback="shallow")
+        .rows[-1]
+        .train_loss
+        for shift, rate in ((0, 1e-3), (1, 5e-2))
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
 def test_a_seed_is_a_run() -> None:
     a, b, c = train(), train(), train(seed=2)
     assert without_times(a.as_json()["rows"]) == without_times(b.as_json()["rows"])

@@ -18,6 +18,7 @@ class Shallow:
 
     learning_rate: float
     init: Init
+    max_shift: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ LIGHT_IN_THE_LOOP = Recipe(
     name="light-in-the-loop",
     dataset="mnist",
     widths=WIDTHS["mnist"],
-    init="lecun",
+    init="xavier",
     standardise=False,
     max_shift=0,
     encoder=Ternary(0.1, restore=False),

@@ -123,12 +123,13 @@ def run(
     data = load(recipe.dataset) if dataset is None else dataset
     train, validation = data.split(n_validation, SPLIT_SEED)
     scaling = Scaling.standardising(train) if recipe.standardise else Scaling()
-    batches = Batches(train, recipe.batch_size, seed, scaling, recipe.max_shift)
+    shallow = feedback == "shallow"
+    max_shift = recipe.shallow.max_shift if shallow else recipe.max_shift
+    batches = Batches(train, recipe.batch_size, seed, scaling, max_shift)
     held_out = {"validation": validation} if n_validation else {}
     torch.manual_seed(derived_seed(seed, GLOBAL))
     model = _model(recipe, feedback, projector, seed)
     model.build(_labelled(train.take(torch.arange(1)), scaling).inputs)
-    shallow = feedback == "shallow"
     rate = recipe.shallow.learning_rate / recipe.learning_rate if shallow else 1.0
     steps = recipe.epochs * batches.per_epoch
     trainer = Trainer(
