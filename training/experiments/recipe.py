@@ -120,5 +120,5 @@ def named_recipe(name: str, dataset: str) -> Recipe:
     if dataset == "digits":  # 1437 images that fill their 8 x 8 pixels: no room for shifts
         recipe = replace(recipe, batch_size=32, epochs=20, max_shift=0)
         if name == "best":
-            recipe = replace(recipe, learning_rate=3e-3)
+            recipe = replace(recipe, learning_rate=3e-3, shallow=Shallow(0.1, "xavier"))
     return recipe
