@@ -4,6 +4,11 @@ The matrix `T` is complex Gaussian, from the cells of the modulator to the modes
 plane waves whose frequencies lie in a disc of radius r. The field on the sensor is the Fourier sum
 of its modes, on a grid larger than the sensor, so that a frame is a part of a larger speckle.
 
+A pixel averages the intensity over its aperture, which weakens fringes by the aperture's transfer
+function. Each mode of the field carries what is left of its fringes, relative to those at the
+carrier; `contrast` is what is left there. The small and smooth change that this makes to |S|^2,
+whose own frequencies are low, is an approximation.
+
 `T` is renewed as `T <- sqrt(1-e) T + sqrt(e) N` a frame. New matrices are drawn only where e has
 added up to `RENEWAL`; in between T moves along the great circle from one to the next,
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from opu_driver.camera import Region
 from opu_driver.modulator import Patterns
+from opu_driver.virtual.drift import normals
 from opu_driver.virtual.medium import Medium, sum_of
 from opu_driver.virtual.mirrors import Amplitudes, Groups, Mirrors
 from opu_driver.virtual.settings import SceneSettings
@@ -27,6 +28,7 @@ _MOVE_NS = 2.0  # to bring one pixel of one group's field to the medium's next s
 _PRODUCT_NS = 0.08  # to add one cell's light to a mode, by one part of the medium
 _TRANSFORM_NS = 4.0  # to transform modes, a pixel of the field
 
+_SENSITIVITY = 30  # the stream of random numbers
 _Plane = TypeVar("_Plane", np.float32, np.complex64)
 _FIELDS_BYTES = 5 << 29
 _BATCH_BYTES = 1 << 28
@@ -121,8 +123,9 @@ class Optics:
         gap = (1 - settings.fill_factor) / settings.fill_factor
         self._gaps = np.float32(gap * math.sqrt(self.medium.n_sources - 1))
         self._kept: _Kept | None = None
-        rng = np.random.default_rng([seed, 0, 1])
-        self._response = (1 + settings.prnu * rng.standard_normal(sensor_shape)).astype(np.float32)
+        deviations = normals(seed, _SENSITIVITY, np.arange(math.prod(sensor_shape)))
+        response = 1 + settings.prnu * deviations.reshape(sensor_shape)
+        self._response = response.astype(np.float32)
 
     def response(self, region: Region) -> NDArray[np.float32]:
         """Relative sensitivities `[pixel]`."""

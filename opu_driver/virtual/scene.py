@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from opu_driver.virtual.modulators import VirtualModulator
     from opu_driver.virtual.truth import Truth
 
-_NOISE = 20
+_NOISE = 20  # the stream of random numbers
 
 
 @dataclass(frozen=True)

@@ -226,11 +226,11 @@ def test_an_exposure_that_starts_before_the_mirrors_rest_sees_both_patterns(
     assert frames == pytest.approx(r.scene.truth.energies[0] * mixed, rel=1e-4, abs=0.02)
 
 
-def noisy(rig, name="rough", n=40, block=10_000, seed=5, n_inputs=10, parts=1):
+def noisy(rig, name="rough", n=40, block=10_000, seed=5, n_inputs=10):
     r = rig(name, seed, decorrelation=3e-4)
     rng = np.random.default_rng(1)
     patterns = r.layout(n_inputs).render(rng.integers(0, 2, (n, n_inputs), np.uint8))
-    return np.concatenate([r.shoot(part, block) for part in np.array_split(patterns, parts)])
+    return r.shoot(patterns, block)
 
 
 def test_a_run_is_the_same_run_again(rig):
@@ -241,6 +241,25 @@ def test_a_run_is_the_same_run_again(rig):
 def test_how_frames_are_read_does_not_matter(rig, block):
     """Noise, drift and renewals of the medium, all of them on."""
     assert (noisy(rig, block=block) == noisy(rig)).all()
+
+
+@pytest.mark.parametrize("n_inputs", [10, 300])
+@pytest.mark.parametrize("processors", [1, 3])
+def test_how_many_processors_compute_does_not_matter(rig, monkeypatch, n_inputs, processors):
+    before = noisy(rig, n_inputs=n_inputs, name="realistic")
+    monkeypatch.setattr("opu_driver.virtual.parallel.processors", lambda: processors)
+    assert (noisy(rig, n_inputs=n_inputs, name="realistic") == before).all()
+
+
+def test_patterns_of_many_groups_come_in_pieces(rig, bits, monkeypatch):
+    """Pieces of three exposures, some of them mixed with the pattern before."""
+    frames = []
+    for size in (1 << 28, 3 * 16 * 64 * 48):
+        monkeypatch.setattr("opu_driver.virtual.optics._BATCH_BYTES", size)
+        r = rig("rough", shape=(40, 36), faults={"doubled_triggers": [2, 5]})
+        r.configure(trigger_delay_us=0.0)
+        frames.append(r.shoot(r.layout(300).render(bits(10, 300))))
+    assert (frames[0] == frames[1]).all()
 
 
 def test_seeds_give_different_benches(rig):
