@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LEFT_BEHIND = ("bench.toml", "calibration.h5", "report.html", "summary.json")
 _PRESET = "realistic"
+_RUNS = 3  # seeds of each way of feedback: one run alone would be an anecdote
 _MANY_INPUTS = 256  # enough for a histogram of singular values
 
 
@@ -28,7 +29,9 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", help="Where the results go.")
     ] = Path("opu-demo"),
-    seed: Annotated[int, typer.Option("--seed", help="Of the bench and of the training.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of the bench; the runs take it and the next ones.")
+    ] = 0,
     epochs: Annotated[
         int | None, typer.Option("--epochs", help="Instead of the recipe's, to be done sooner.")
     ] = None,
@@ -53,13 +56,15 @@ def demo(
 
 
 def _require_room(out: Path, force: bool) -> None:
-    """Refuse a folder that holds something, or, with force, something that is not a demo's.
+    """Refuse a folder that holds anything, or, with force, anything that no demo leaves.
 
     Raises:
         OutputError: It does.
     """
     from tools.output_path import OutputError
 
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file, and a folder has to go there. Name another place.")
     names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     others = [name for name in names if name not in _LEFT_BEHIND]
     if force and others:
@@ -117,7 +122,7 @@ def _everything(folder: Path, seed: int, epochs: int | None) -> dict[str, Any]:
         from training.figures import NAMES
 
     recipe = named_recipe("best", "digits")
-    series = Series(recipe, [seed], epochs)
+    series = Series(recipe, range(seed, seed + _RUNS), epochs)
     bench_file = folder / "bench.toml"
     write_text(bench_file, bench_template(_PRESET, seed))
     runs: list[RunResult] = []
@@ -191,11 +196,11 @@ def _page(view: CalibrationView, wide: Quality, runs: list[RunResult], clock: _C
         "and a camera. It was calibrated, and then a network learned to read handwritten digits "
         "while every error vector crossed the light.",
         {
-            "optical feedback": f"{optical.accuracy:.1f} %",
-            "backpropagation": f"{by_way['backprop'].accuracy:.1f} %",
-            "without feedback": f"{by_way['shallow'].accuracy:.1f} %",
-            "exposures": f"{optical.exposures:,.0f}",
-            "fidelity of projections": f"{view.correlation:.4f}",
+            "learned by light": f"{optical.accuracy:.1f} %",
+            "by backpropagation": f"{by_way['backprop'].accuracy:.1f} %",
+            "last layer only": f"{by_way['shallow'].accuracy:.1f} %",
+            "exposures a run": f"{optical.exposures:,.0f}",
+            "light against arithmetic": f"{view.correlation:.4f}",
             "time for all": f"{clock.total:.0f} s",
         },
     )

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from operator import ge, le
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from calibration.quality import Quality
 
-_AT_LEAST, _AT_MOST = ("≥", ge), ("≤", le)
-
-_FIGURES: dict[str, tuple[str, tuple[str, Callable[[float, float], bool]]]] = {
-    "held_out_correlation": ("Correlation with patterns not used for it", _AT_LEAST),
-    "held_out_error": ("Their relative error", _AT_MOST),
-    "split_half": ("Correlation with the truth, from two halves", _AT_LEAST),
-    "linearity": ("Deviation from linearity", _AT_MOST),
-    "snr": ("Signal to noise of one exposure", _AT_LEAST),
-    "visibility": ("Fringe visibility", _AT_LEAST),
-    "saturated_fraction": ("Fraction of saturated pixels", _AT_MOST),
+_FIGURES: dict[str, tuple[str, Literal["≥", "≤"], str]] = {
+    "held_out_correlation": ("Correlation with patterns not used for it", "≥", ".5f"),
+    "held_out_error": ("Their relative error", "≤", ".4f"),
+    "split_half": ("Correlation with the truth, from two halves", "≥", ".5f"),
+    "linearity": ("Deviation from linearity", "≤", ".4f"),
+    "snr": ("Signal to noise of one exposure", "≥", ",.0f"),
+    "visibility": ("Fringe visibility", "≥", ".3f"),
+    "saturated_fraction": ("Fraction of saturated pixels", "≤", ".2g"),
 }
+
+COLUMNS = ("Quality", "measured", "limit", "verdict")
 
 
 @dataclass(frozen=True)
@@ -40,21 +38,16 @@ class QualityRow:
         return self.words, self.value, self.limit, "pass" if self.passed else "FAIL"
 
 
-COLUMNS = ("Quality", "measured", "limit", "verdict")
-
-
 def quality_rows(quality: Quality) -> list[QualityRow]:
-    """The figures that have limits, in the order of what matters most."""
+    """The figures that have limits, what matters most first."""
     from calibration.quality import QualityLimits
 
     limits = QualityLimits()
     rows = []
-    for name, (words, (sign, keeps)) in _FIGURES.items():
+    for name, (words, sign, form) in _FIGURES.items():
         figure, limit = float(getattr(quality, name)), float(getattr(limits, name))
-        value = (
-            f"{figure:.5f}" if name in ("held_out_correlation", "split_half") else f"{figure:.3g}"
-        )
-        rows.append(QualityRow(words, value, f"{sign} {limit:g}", keeps(figure, limit)))
+        passed = figure >= limit if sign == "≥" else figure <= limit
+        rows.append(QualityRow(words, format(figure, form), f"{sign} {limit:g}", passed))
     return rows
 
 

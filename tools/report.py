@@ -24,7 +24,7 @@ h2 { font-size: 25px; margin: 54px 0 6px; letter-spacing: -.01em; }
 h2 + p { margin-top: 0; max-width: 46em; }
 dl.facts { display: flex; flex-wrap: wrap; gap: 14px 42px; margin: 26px 0 0; }
 dl.facts dt { font-size: 13px; color: var(--soft); }
-dl.facts dd { margin: 0; font-size: 20px; font-weight: 600;
+dl.facts dd { margin: 0; font-size: 20px; font-weight: 600; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
 figure { margin: 26px 0 34px; break-inside: avoid; }
 figure img { display: block; width: 100%; height: auto; }
@@ -36,7 +36,7 @@ table { border-collapse: collapse; margin: 18px 0 8px; font-size: 16px;
 th { text-align: right; font-weight: 600; font-size: 14px; color: var(--soft);
   border-bottom: 2px solid var(--line); padding: 6px 18px 6px 0; vertical-align: bottom; }
 td { text-align: right; border-bottom: 1px solid var(--line); padding: 7px 18px 7px 0; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; white-space: nowrap; }
 tr.marked td { background: #eef4fb; font-weight: 600; }
 table.settings td { text-align: left; vertical-align: top; }
 table.settings td:first-child { color: var(--soft); white-space: nowrap; }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from training.projector import Projector
     from training.trainer import EpochRow
     from training.trainer import Progress as Step
+
+
+_WIDTH_FOR_THREADS = 512
 
 
 @dataclass(frozen=True)
@@ -52,31 +56,48 @@ class Series:
             feedback: The way.
             projector: Makes the projector of a run; None leaves it to the run.
         """
+        with _threads_that_pay(self.recipe):
+            return [self._run(feedback, seed, projector) for seed in self.seeds]
+
+    def _run(
+        self, feedback: Feedback, seed: int, projector: Callable[[], Projector] | None
+    ) -> RunResult:
         from training.experiments import run
 
-        finished = []
-        for seed in self.seeds:
-            folder = self.run_folder(feedback, seed)
-            kept = (folder or Path()) / "checkpoint.pt"
-            note = f"Add --resume to go on with the run in {folder}."
-            with advice(note, if_there=kept), _Watch(f"{NAMES[feedback]}, seed {seed}") as watch:
-                result = run(
-                    self.recipe,
-                    feedback,
-                    projector() if projector else None,
-                    seed=seed,
-                    folder=folder,
-                    resume=self.resume,
-                    epochs=self.epochs,
-                    observer=watch,
-                )
-            finished.append(result)
-            remarks().print(
-                f"{NAMES[feedback]}, seed {seed}: {result.test_accuracy:.2f} % of the test set "
-                f"after {result.rows[-1].epoch} epochs, {result.seconds:.0f} s",
-                highlight=False,
+        folder = self.run_folder(feedback, seed)
+        note = f"Add --resume to go on with the run in {folder}."
+        kept = (folder or Path()) / "checkpoint.pt"
+        with advice(note, if_there=kept), _Watch(f"{NAMES[feedback]}, seed {seed}") as watch:
+            result = run(
+                self.recipe,
+                feedback,
+                projector() if projector else None,
+                seed=seed,
+                folder=folder,
+                resume=self.resume,
+                epochs=self.epochs,
+                observer=watch,
             )
-        return finished
+        remarks().print(
+            f"{NAMES[feedback]}, seed {seed}: {result.test_accuracy:.2f} % of the test set "
+            f"after {result.rows[-1].epoch} epochs, {result.seconds:.0f} s",
+            highlight=False,
+        )
+        return result
+
+
+@contextmanager
+def _threads_that_pay(recipe: Recipe) -> Iterator[None]:
+    """One thread for a small network: more of them would mostly wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    if max(recipe.widths) < _WIDTH_FOR_THREADS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Watch:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def add_training(report: Report, runs: Sequence[RunResult]) -> None:
     """Add the results of training runs to a report."""
     from training import figures
+    from training.datasets import load
 
+    n_test = len(load(runs[0].dataset).test)
     results = results_of(runs)
     report.section(
         "Training",
@@ -38,8 +40,9 @@ def add_training(report: Report, runs: Sequence[RunResult]) -> None:
     report.figure(
         figures.learning_curves(runs),
         "Learning curves",
-        "Test error after every epoch, on a logarithmic axis. The network that learns through "
-        "light keeps up with those that learn by arithmetic.",
+        "Test error after every epoch, on a logarithmic axis: mean of the runs, and a band from "
+        f"the best to the worst. The test set has {n_test} images; one of them is "
+        f"{100 / n_test:.2g} %.",
     )
     lit = [run for run in runs if run.feedback == "optical"]
     if not lit:

@@ -1,0 +1,104 @@
+import json
+import signal
+import time
+
+import pytest
+
+
+def test_five_ways_to_train_make_one_table(opu, tmp_path):
+    ending = opu(
+        "train", "digits", "--feedback=all", "--seeds=0,1", "--epochs=1", "--out=runs",
+        "--json=t.json", "--preset=quiet",
+    )  # fmt: skip
+    assert ending.code == 0, ending.err
+    content = json.loads((tmp_path / "t.json").read_text())
+    assert [result["feedback"] for result in content["results"]] == [
+        "optical", "digital", "ternary", "backprop", "shallow",
+    ]  # fmt: skip
+    for result in content["results"]:
+        runs = [run for run in content["runs"] if run["feedback"] == result["feedback"]]
+        accuracies = [run["test_accuracy"] for run in runs]
+        assert result["runs"] == len(accuracies) == 2
+        assert result["accuracy"] == pytest.approx(sum(accuracies) / 2)
+        assert result["deviation"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
+        assert (result["exposures"] > 0) == (result["feedback"] == "optical")
+    assert "What the light cost" in ending.out
+    made = {path.name for path in (tmp_path / "runs").iterdir()}
+    assert "calibration.h5" in made
+    assert len(made) == 11
+
+    again = opu("train", "digits", "--feedback=backprop", "--epochs=1", "--out=runs")
+    assert again.code == 2
+    assert "--resume goes on" in again.err
+    resumed = opu(
+        "train", "digits", "--feedback=all", "--seeds=0,1", "--epochs=1", "--out=runs",
+        "--json=r.json", "--preset=quiet", "--resume",
+    )  # fmt: skip
+    assert resumed.code == 0, resumed.err
+    assert json.loads((tmp_path / "r.json").read_text())["runs"] == content["runs"]
+
+
+def test_another_bench_is_refused_and_tracking_can_be_left_out(opu, tmp_path):
+    made = opu("calibrate", "--preset=quiet", "--inputs=10", "--out=c.h5")
+    assert made.code == 0
+    asked = ["train", "digits", "--feedback=optical", "--epochs=3", "--calibration=c.h5"]
+    other = opu(*asked, "--preset=quiet", "--scene-seed=5")
+    assert other.code == 1
+    assert "does not fit bench" in other.err
+    results = {}
+    for tracking in ("drift-tracking", "no-drift-tracking"):
+        ending = opu(
+            *asked, "--preset=quiet", "--scene=phase_walk_rad=0.05", f"--{tracking}",
+            f"--out={tracking}", f"--json={tracking}.json",
+        )  # fmt: skip
+        assert ending.code == 0, ending.err
+        content = json.loads((tmp_path / f"{tracking}.json").read_text())
+        results[tracking] = content["runs"][0]["rows"][-1]["alignment_deg"]
+    for tap, angle in results["drift-tracking"].items():
+        assert angle < results["no-drift-tracking"][tap] - 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["cifar", "--feedback=backprop"], "cifar"),
+        (["digits", "--feedback=telepathy"], "'telepathy'"),
+        (["digits", "--feedback=backprop", "--recipe=worst"], "worst"),
+        (["digits", "--feedback=backprop", "--seeds=a"], "'a'"),
+        (["digits", "--feedback=backprop", "--seeds=-1"], "'-1'"),
+        (["digits", "--feedback=backprop", "--seeds=0,0"], "each once"),
+        (["digits", "--feedback=backprop", "--epochs=0"], "0 epochs"),
+        (["digits", "--feedback=optical", "--bench=missing.toml"], "missing.toml"),
+        (["digits", "--feedback=optical", "--calibration=missing.h5"], "missing.h5"),
+        (["digits", "--feedback=optical", "--calibration=text.h5"], "no calibration"),
+        (["digits", "--feedback=backprop", "--json=nowhere/x.json"], "no folder"),
+        (["digits", "--feedback=backprop", "--out=text.h5"], "text.h5"),
+    ],
+)
+def test_wrong_input_is_refused_by_name(opu, tmp_path, arguments, told):
+    (tmp_path / "text.h5").write_text("no calibration")
+    ending = opu("train", *arguments)
+    assert ending.code == 2, ending.err
+    assert told in ending.err
+    assert "Traceback" not in ending.err
+
+
+def test_a_terminated_training_is_gone_on_with(opu, started, tmp_path):
+    asked = ["train", "digits", "--feedback=backprop", "--epochs=10", "--out=runs"]
+    process = started(*asked)
+    checkpoint = tmp_path / "runs" / "backprop-seed0" / "checkpoint.pt"
+    while not checkpoint.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate()
+    assert process.returncode == 130
+    assert "Add --resume" in told
+    straight = opu(*asked[:-1], "--out=other", "--json=straight.json")
+    resumed = opu(*asked, "--resume", "--json=resumed.json")
+    assert straight.code == resumed.code == 0, resumed.err
+    one, other = (
+        json.loads((tmp_path / name).read_text())["runs"][0]["rows"]
+        for name in ("straight.json", "resumed.json")
+    )
+    assert [row["train_loss"] for row in one] == [row["train_loss"] for row in other]
