@@ -60,6 +60,7 @@ def calibrate(
     result on patterns that were not used for it. A calibration that misses a limit is not kept.
     """
     from calibration import quality
+    from calibration.errors import QualityError
     from calibration.pipeline import calibrate as measure
     from tools.calibration_view import calibration_figures
     from tools.output_path import require_free, require_writable
@@ -89,9 +90,13 @@ def calibrate(
     write_json(json, calibration_figures(calibration))
     if report:
         write_text(report, page)
-    fields.unlink()
-    quality.check(calibration.quality)
+    try:
+        quality.check(calibration.quality)
+    except QualityError:
+        fields.unlink()
+        raise
     calibration.save(out)
+    fields.unlink()  # only now: a full disk shall not cost the measurement
     results().print(f"Written to {out}; it expires at {calibration.expires_at}.")
 
 
