@@ -71,32 +71,30 @@ def calibrate(
     require_free(out)
     if not resume:
         require_free(fields, "--resume goes on with it.")
-    with chosen_bench(bench, preset, scene_seed, scene) as opened:
-        with (
-            advice(f"What was measured is in {fields}: --resume goes on with it.", if_there=fields),
-            stages("calibrating") as tell,
-        ):
-            calibration = measure(
-                opened,
-                inputs,
-                seed=seed,
-                repeats=repeats,
-                limits=_without_limits(),
-                resume=fields,
-                progress=tell,
-            )
-        page = _page(opened, calibration, seed) if report else ""
-    results().print(quality_table(calibration.quality))
-    write_json(json, calibration_figures(calibration))
-    if report:
-        write_text(report, page)
-    try:
-        quality.check(calibration.quality)
-    except QualityError:
-        fields.unlink()
-        raise
-    calibration.save(out)
-    fields.unlink()  # only now: a full disk shall not cost the measurement
+    with advice(f"What was measured is in {fields}: --resume goes on with it.", if_there=fields):
+        with chosen_bench(bench, preset, scene_seed, scene) as opened:
+            with stages("calibrating") as tell:
+                calibration = measure(
+                    opened,
+                    inputs,
+                    seed=seed,
+                    repeats=repeats,
+                    limits=_without_limits(),
+                    resume=fields,
+                    progress=tell,
+                )
+            page = _page(opened, calibration, seed) if report else ""
+        results().print(quality_table(calibration.quality))
+        write_json(json, calibration_figures(calibration))
+        if report:
+            write_text(report, page)
+        try:
+            quality.check(calibration.quality)
+        except QualityError:
+            fields.unlink()  # going on with it would come to the same
+            raise
+        calibration.save(out)
+    fields.unlink()
     results().print(f"Written to {out}; it expires at {calibration.expires_at}.")
 
 

@@ -114,6 +114,21 @@ def test_a_folder_that_is_not_writable_is_named(opu, tmp_path, monkeypatch):
     assert f"may not write to {tmp_path}" in ending.err
 
 
+def test_nothing_measured_is_lost_when_the_result_cannot_be_written(opu, tmp_path, monkeypatch):
+    def full(self, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Calibration, "save", full)
+        ending = opu("calibrate", "--preset=quiet", "--inputs=4", "--out=c.h5")
+    assert ending.code == 1
+    assert "No space left" in ending.err
+    assert "--resume goes on" in ending.err
+    assert [path.name for path in tmp_path.iterdir()] == ["c.partial.h5"]
+    assert opu("calibrate", "--preset=quiet", "--inputs=4", "--out=c.h5", "--resume").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["c.h5"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_calibration_is_gone_on_with(opu, started, tmp_path, number):
     asked = ["calibrate", "--preset=quiet", "--inputs=64", "--repeats=100", "--out=c.h5"]
