@@ -68,10 +68,27 @@ class Calibration(Setup):
         """Factor from fields to outputs that gives the entries of B unit mean square."""
         return float(np.sqrt(2.0 / np.mean(np.abs(self.T) ** 2, dtype=np.float64)))
 
+    @cached_property
+    def output_modes(self) -> NDArray[np.intp]:
+        """The modes in the order of the outputs, `[mode]`: far from the border first.
+
+        A network that needs few outputs gets those that are demodulated best.
+        """
+        rows, columns = (n // self.decimation for n in self.settings.region.shape)
+        row, column = np.ogrid[:rows, :columns]
+        inwards = np.minimum(
+            np.minimum(row, rows - 1 - row), np.minimum(column, columns - 1 - column)
+        )
+        return np.argsort(-inwards.ravel(), kind="stable")
+
     @property
     def matrix(self) -> NDArray[np.float32]:
-        """B, float32 `[output, input]`: real and imaginary parts of T interleaved, times scale."""
-        parts = np.stack([self.T.real, self.T.imag], axis=1)
+        """B, float32 `[output, input]`.
+
+        Rows are the real and the imaginary part of each of the `output_modes`, times `scale`.
+        """
+        T = self.T[self.output_modes]
+        parts = np.stack([T.real, T.imag], axis=1)
         scaled: NDArray[np.float32] = parts.reshape(self.n_outputs, self.n_inputs)
         return scaled * np.float32(self.scale)
 

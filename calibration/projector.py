@@ -204,7 +204,8 @@ class OpticalProjector:
         shown = [self._gather(*part, fields) for part in self._show(planes)]
         self.last = _record(len(codes), planes, shown)
         self._totals.add(self.last)
-        return torch.from_numpy(fields.view(np.float32))
+        outputs = fields[:, self._calibration.output_modes]
+        return torch.from_numpy(outputs.view(np.float32))
 
     def _show(self, planes: _Planes) -> Iterator[tuple[_Planes, NDArray[np.int64], Sequence]]:
         """Bit planes with the places of their references, and the sequence that shows them."""

@@ -256,12 +256,20 @@ def test_every_reason_is_listed(calibration: Calibration) -> None:
         calibration.check(fitting_bench(calibration, settings=settings))
 
 
+def test_outputs_begin_with_the_modes_farthest_from_the_border(calibration: Calibration) -> None:
+    rows, columns = calibration.demodulator().grid_shape
+    order = calibration.output_modes
+    assert sorted(order) == list(range(calibration.n_modes))
+    border = set(np.flatnonzero(np.pad(np.zeros((rows - 2, columns - 2)), 1, constant_values=1)))
+    assert set(order[-len(border) :]) == border
+
+
 def test_entries_of_the_matrix_have_unit_mean_square(calibration: Calibration) -> None:
     matrix = calibration.matrix
     assert matrix.shape == (2 * MODES, INPUTS)
     assert matrix.dtype == np.float32
     assert np.mean(matrix**2) == pytest.approx(1, rel=1e-5)
-    entry = calibration.T[3, 1] * calibration.scale
+    entry = calibration.T[calibration.output_modes[3], 1] * calibration.scale
     np.testing.assert_allclose(matrix[6:8, 1], [entry.real, entry.imag], rtol=1e-5)
 
 

@@ -68,7 +68,7 @@ class Recipe:
 WIDTHS = {
     "mnist": (784, 1024, 1024, 10),
     "fashion-mnist": (784, 1024, 1024, 10),
-    "digits": (64, 64, 64, 10),
+    "digits": (64, 48, 48, 10),
 }
 
 LIGHT_IN_THE_LOOP = Recipe(
