@@ -204,7 +204,7 @@ class OpticalProjector:
         shown = [self._gather(*part, fields) for part in self._show(planes)]
         self.last = _record(len(codes), planes, shown)
         self._totals.add(self.last)
-        outputs = fields[:, self._calibration.output_modes]
+        outputs = np.take(fields, self._calibration.output_modes, axis=1)
         return torch.from_numpy(outputs.view(np.float32))
 
     def _show(self, planes: _Planes) -> Iterator[tuple[_Planes, NDArray[np.int64], Sequence]]:
