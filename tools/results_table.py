@@ -14,17 +14,6 @@ if TYPE_CHECKING:
 
 RESULT_COLUMNS = ("Feedback", "test accuracy, %", "runs", "time a run, s", "exposures a run")
 
-LIGHT_COLUMNS = (
-    "Run",
-    "exposures",
-    "of them references",
-    "vectors",
-    "of them dark, not shown",
-    "signal to noise",
-    "largest phase step, rad",
-    "lowest fidelity",
-)
-
 
 @dataclass(frozen=True)
 class Result:
@@ -79,22 +68,26 @@ def _result(feedback: str, runs: Sequence[RunResult]) -> Result:
     )
 
 
-def light_cells(run: RunResult) -> tuple[str, ...]:
-    """What the light of an optical run cost, and how good it was."""
+def light_table(runs: Sequence[RunResult]) -> tuple[list[str], list[list[str]]]:
+    """What the light of optical runs cost, and how good it was: columns, and a row a figure."""
+    columns = ["", *(f"seed {run.seed}" for run in runs)]
+    accounts = [_light(run) for run in runs]
+    return columns, [[name, *(account[name] for account in accounts)] for name in accounts[0]]
+
+
+def _light(run: RunResult) -> dict[str, str]:
     account: dict[str, Any] = dict(run.projector)
     rows = account["rows"]
-    dark = rows - account["shown_rows"]
     exposures = _exposures(run)
-    return (
-        f"{NAMES[run.feedback]}, seed {run.seed}",
-        f"{exposures:,.0f}",
-        _share(account["reference_exposures"], exposures),
-        f"{rows:,.0f}",
-        _share(dark, rows),
-        _figure(account["snr"], ".4g"),
-        _figure(account["phase_drift_rad"], ".3f"),
-        _figure(account["fidelity"], ".4f"),
-    )
+    return {
+        "exposures": f"{exposures:,.0f}",
+        "of them references and markers": _share(account["reference_exposures"], exposures),
+        "vectors": f"{rows:,.0f}",
+        "of them dark, not shown": _share(rows - account["shown_rows"], rows),
+        "signal to noise of a projection": _figure(account["snr"], ".4g"),
+        "largest phase step between references, rad": _figure(account["phase_drift_rad"], ".3f"),
+        "lowest fidelity to the calibration": _figure(account["fidelity"], ".4f"),
+    }
 
 
 def _exposures(run: RunResult) -> float:

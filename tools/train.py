@@ -81,7 +81,7 @@ def train(
     seeds, with what the light cost.
     """
     from tools.output_path import require_writable
-    from tools.results_table import LIGHT_COLUMNS, RESULT_COLUMNS, light_cells, results_of
+    from tools.results_table import RESULT_COLUMNS, light_table, results_of
     from tools.training_runs import Series
     from training.experiments import named_recipe
 
@@ -104,7 +104,7 @@ def train(
     results().print(table(title, RESULT_COLUMNS, [result.cells for result in came_to]))
     lit = [run for run in finished if run.feedback == "optical"]
     if lit:
-        results().print(table("What the light cost", LIGHT_COLUMNS, map(light_cells, lit)))
+        results().print(table("What the light cost", *light_table(lit)))
     write_json(json, {"results": came_to, "runs": [run.as_json() for run in finished]})
 
 

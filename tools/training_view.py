@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tools.results_table import (
-    LIGHT_COLUMNS,
-    RESULT_COLUMNS,
-    light_cells,
-    results_of,
-)
+from tools.results_table import RESULT_COLUMNS, light_table, results_of
 
 if TYPE_CHECKING:
     from tools.report import Report
@@ -56,8 +51,7 @@ def add_training(report: Report, runs: Sequence[RunResult]) -> None:
     )
     report.section("What the light cost")
     report.table(
-        LIGHT_COLUMNS,
-        [light_cells(run) for run in lit],
+        *light_table(lit),
         note="A vector takes two exposures, one for its positive and one for its negative part; "
         "vectors without any part are not shown. References follow the interferometer's phase.",
     )
