@@ -114,13 +114,16 @@ def test_help_loads_nothing_heavy():
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_unwind_and_are_given_back(name):
     number = getattr(signal, name)
-    before = signal.getsignal(number)
-    with pytest.raises(InterruptError, match=name), interruptible():
-        os.kill(os.getpid(), number)
-    assert signal.getsignal(number) is before
+    before = signal.signal(number, signal.default_int_handler)  # whatever the tests run under
+    try:
+        with pytest.raises(InterruptError, match=name), interruptible():
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
 
 
-def test_an_ignored_signal_stays_ignored(monkeypatch):
+def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with interruptible():
