@@ -53,11 +53,16 @@ def fidelity(
         fields: complex64 `[field, mode]`.
         reference: complex64 `[mode]`, with little noise.
         noise: Noise variance of the fields per mode.
+
+    Returns:
+        float64 `[field]`; 0 for a field that is lost in its noise.
     """
     gains = factors(fields, reference)
     power = np.mean(np.abs(fields) ** 2, axis=1, dtype=np.float64) - noise
     own = float(np.mean(np.abs(reference) ** 2, dtype=np.float64))
-    faithful: NDArray[np.float64] = np.abs(gains) ** 2 * own / np.maximum(power, 1e-30)
+    seen = power > 3 * noise / np.sqrt(reference.size)
+    faithful = np.zeros(len(fields))
+    np.divide(np.abs(gains) ** 2 * own, power, out=faithful, where=seen)
     return faithful
 
 

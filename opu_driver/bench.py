@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,7 @@ from opu_driver.errors import (
     FrameMismatchError,
     LaserSafetyError,
     LowSignalError,
+    OpuError,
     PatternError,
     SaturationError,
     SettingError,
@@ -39,6 +41,9 @@ from opu_driver.modulator import Modulator, Patterns
 
 MARKERS = 3
 """Exposures around a sequence: everything on before it; everything on, then off, after it."""
+
+SMALLEST_CAPACITY = MARKERS + 4
+"""Patterns that a modulator has to hold at least."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +150,13 @@ class Bench:
         with ExitStack() as opening:
             for device in (self.laser, self.modulator, self.camera):
                 opening.enter_context(device)
+            if self.modulator.capacity < SMALLEST_CAPACITY:
+                raise SettingError(
+                    f"The modulator holds {self.modulator.capacity} patterns; a bench needs room "
+                    f"for {SMALLEST_CAPACITY}, of which {MARKERS} are markers. Raise its capacity."
+                )
             self.laser.set_power_mw(self._start.power_mw)
-            self.camera.configure(self._start.of_camera(self.camera, self.modulator))
+            self.configure(self._start.of_camera(self.camera, self.modulator))
             opening.enter_context(self._light)
             self._devices = opening.pop_all()
         return self
@@ -186,11 +196,33 @@ class Bench:
 
     @property
     def rate_hz(self) -> float:
-        """The rate at which patterns are shown: the slower of modulator and camera."""
-        return min(self.modulator.max_rate_hz, self.camera.max_rate_hz)
+        """The rate at which patterns are shown.
+
+        It is that of the slower of modulator and camera, and never so high that an exposure would
+        still go on when the next pattern comes.
+        """
+        window_us = self.settings.trigger_delay_us + self.settings.exposure_us
+        return min(self.modulator.max_rate_hz, self.camera.max_rate_hz, 1e6 / window_us)
 
     def configure(self, settings: CameraSettings) -> CameraSettings:
-        """Apply camera settings; see `Camera.configure`."""
+        """Apply camera settings; see `Camera.configure`.
+
+        Raises:
+            SettingError: As there; or the camera would run on a clock of its own, or expose while
+                the mirrors still move.
+        """
+        if settings.trigger is Trigger.FREE:
+            raise SettingError(
+                "trigger = free: on a bench each exposure belongs to a pattern. Use hardware, or "
+                "software where there is no line between modulator and camera."
+            )
+        settling_us = self.modulator.settling_us
+        if settings.trigger is Trigger.HARDWARE and settings.trigger_delay_us < settling_us:
+            raise SettingError(
+                f"trigger_delay_us = {settings.trigger_delay_us:g}; the modulator settles for "
+                f"{settling_us:g} us after its edge, and frames would show two patterns mixed. "
+                f"Use {settling_us:g} or more, or leave it out."
+            )
         return self.camera.configure(settings)
 
     def layout(self, n_inputs: int) -> Layout:
@@ -264,23 +296,30 @@ class Bench:
             SaturationError: Too bright at the camera's shortest exposure.
             LowSignalError: Too dark at the camera's longest exposure.
         """
+        if not len(patterns):
+            raise PatternError("No patterns to fit the exposure to; give at least one.")
         shortest, longest = self.camera.exposure_limits_us
         ceiling_us = longest
         room = self.modulator.capacity - MARKERS
         for _ in range(16):
-            sequence = self._sequence(patterns[:room])
-            mean, saturated = self._fill(sequence.frames)
+            sequences = [
+                self._sequence(patterns[i : i + room]) for i in range(0, len(patterns), room)
+            ]
+            mean, saturated = self._fill([sequence.frames for sequence in sequences])
             exposure_us = self.settings.exposure_us
             wanted_us = exposure_us * min(mean_fraction / max(mean, mean_fraction / 16), 16.0)
-            if saturated > saturated_fraction:
-                if exposure_us <= shortest:
-                    raise SaturationError(
-                        f"{saturated:.2%} of the pixels are full at {self.power_mw:g} mW and the "
-                        f"camera's shortest exposure, {shortest:g} us. Lower the laser power."
-                    )
+            too_bright = saturated > saturated_fraction
+            if exposure_us <= shortest and (too_bright or mean > 1.1 * mean_fraction):
+                raise SaturationError(
+                    f"The mean is {mean:.2%} of full scale, and {saturated:.2%} of the pixels are "
+                    f"full, at {self.power_mw:g} mW and the camera's shortest exposure, "
+                    f"{shortest:g} us. Lower the laser power."
+                )
+            if too_bright:
                 ceiling_us = 0.8 * exposure_us
             elif 0.9 <= mean / mean_fraction <= 1.1 or exposure_us >= ceiling_us < longest:
-                self._prove(sequence)
+                for sequence in sequences:
+                    self._prove(sequence)
                 return ExposureAdvice(self.settings, mean, saturated)
             elif exposure_us >= longest and mean < mean_fraction:
                 raise LowSignalError(
@@ -295,24 +334,28 @@ class Bench:
             "the light changes between measurements. Let the laser warm up and try again."
         )
 
-    def _fill(self, frames: Frames) -> tuple[float, float]:
+    def _fill(self, parts: list[Frames]) -> tuple[float, float]:
+        """Mean grey value as a fraction of full scale, and the fraction of full pixels."""
         full = self.camera.saturation_level
         black = self.camera.black_level
-        mean = (float(frames.mean(dtype=np.float64)) - black) / (full - black)
-        return mean, float(np.mean(frames >= full))
+        pixels = sum(frames.size for frames in parts)
+        grey = sum(float(frames.sum(dtype=np.float64)) for frames in parts) / pixels
+        saturated = sum(int(np.count_nonzero(frames >= full)) for frames in parts)
+        return (grey - black) / (full - black), saturated / pixels
 
     def _sequence(self, patterns: Patterns) -> Sequence:
         """One loaded batch with its markers: shown, read, and in step with the modulator."""
         on, off = self._marker_patterns
+        self.modulator.check_patterns(patterns)
         shown = np.concatenate([on, patterns, on, off])
         self.modulator.load(shown)
-        self._light.on()
-        self.camera.arm(len(shown))
-        try:
-            stepped = self.settings.trigger is Trigger.SOFTWARE
-            block = self._step_through(len(shown)) if stepped else self._run_through(len(shown))
-        finally:
-            self.camera.disarm()
+        stepped = self.settings.trigger is Trigger.SOFTWARE
+        with self._light.in_use():
+            self.camera.arm(len(shown))
+            try:
+                block = self._step_through(len(shown)) if stepped else self._run_through(len(shown))
+            finally:
+                self.camera.disarm()
         self.exposures += len(shown)
         self._check(block, len(shown))
         own = slice(1, 1 + len(patterns))
@@ -330,14 +373,17 @@ class Bench:
         timeout_s = 1.0 + 2.0 * count / rate_hz
         blocks: list[FrameBlock] = []
         received = 0
+        shown = None
         try:
             while received < count:
                 blocks.append(self.camera.read(count - received, timeout_s))
                 received += len(blocks[-1])
             shown = self.modulator.wait(timeout_s)
         except CaptureTimeoutError as error:
-            self.modulator.stop()
             raise self._lost(blocks, count, rate_hz) from error
+        finally:
+            if shown is None:
+                self.modulator.stop()
         if shown != count:
             raise FrameMismatchError(
                 f"The modulator showed {shown} of {count} patterns. No frame of this sequence is "
@@ -379,18 +425,17 @@ class Bench:
 
     def _prove(self, sequence: Sequence) -> None:
         """Raise unless the markers are in their places: each frame is its own pattern's."""
-        _, saturated = self._fill(sequence.markers)
+        _, saturated = self._fill([sequence.markers])
         if saturated > 0.25:
             raise SaturationError(
                 f"{saturated:.0%} of the pixels are full where every input is on, so nobody can "
                 "tell whether frames belong to their patterns. Shorten the exposure "
                 "(Bench.fit_exposure finds one) or lower the laser power."
             )
-        first, on, off = (float(frame.var(dtype=np.float64)) for frame in sequence.markers)
-        # Fringes and speckle raise the variance. Over P independent pixels a variance scatters by
-        # sqrt(2/P) of itself.
-        doubt = 5.0 * (on + off) * np.sqrt(1.0 / sequence.markers[0].size)
-        if not (on - off > doubt and first - off > doubt):
+        (first, doubt_1), (on, doubt_2), (off, doubt_3) = map(_variance, sequence.markers)
+        likely = min(first - off, on - off) > 5.0 * math.hypot(doubt_1, doubt_2, doubt_3)
+        alike = 0.5 * (on - off) < first - off < 2.0 * (on - off)
+        if not (likely and alike):
             raise FrameMismatchError(
                 "The markers around the sequence (on; on, off) are not in their places: their grey "
                 f"values have the variances {first:.4g}; {on:.4g}, {off:.4g}. Frames have slipped "
@@ -421,6 +466,7 @@ class _IdleLight:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._last_use = 0.0
+        self._busy = False
         self._token: ArmedToken | None = None
         self._tripped = False
         self._watch: threading.Thread | None = None
@@ -447,20 +493,39 @@ class _IdleLight:
             if self._watch is not None:
                 self._watch.join()
 
-    def on(self) -> None:
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Light for the exposures in the block; raises at its end if it went out on the way."""
         if self._token is None:
             raise DeviceStateError("The bench is not open; use it inside `with bench:`.")
         with self._lock:
-            if self._tripped:
-                raise LaserSafetyError(
-                    "The interlock opened while the laser was on, and the bench has been dark "
-                    "since. Find out why, then close and open the bench."
-                )
-            self._last_use = time.monotonic()
+            self._require_trusted()
             if self._laser.emitting:
                 self._check()
             else:
                 self._laser.emit(self._token)
+            self._busy = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy = False
+                self._last_use = time.monotonic()
+                emitting = self._laser.emitting
+        if not emitting:
+            self._tripped = True
+            raise LaserSafetyError(
+                "The laser went dark during a sequence: the interlock opened, or somebody turned "
+                "it off. No frame of this sequence is used; find out why, then close and open the "
+                "bench."
+            )
+
+    def _require_trusted(self) -> None:
+        if self._tripped:
+            raise LaserSafetyError(
+                "The light failed or the interlock opened while the laser was on, and the bench "
+                "has been dark since. Find out why, then close and open the bench."
+            )
 
     def off(self) -> None:
         with self._lock:
@@ -476,15 +541,21 @@ class _IdleLight:
     def _watch_over(self) -> None:
         while not self._stop.wait(min(self._idle_after_s / 4, 0.5)):
             with self._lock:
-                if not self._laser.emitting:
-                    continue
-                if time.monotonic() - self._last_use > self._idle_after_s:
-                    self._laser.darken()
-                    continue
                 try:
-                    self._check()
-                except LaserSafetyError as error:
-                    log.warning("%s: %s", self._laser.identity, error)
+                    self._look()
+                except OpuError as error:
+                    self._tripped = True
+                    log.error("The bench's light cannot be watched, and goes off: %s", error)
+                    with suppress(OpuError):
+                        self._laser.darken()
+
+    def _look(self) -> None:
+        if not self._laser.emitting:
+            return
+        if not self._busy and time.monotonic() - self._last_use > self._idle_after_s:
+            self._laser.darken()
+        else:
+            self._check()
 
 
 def _joined(blocks: list[FrameBlock]) -> FrameBlock:
@@ -496,6 +567,16 @@ def _joined(blocks: list[FrameBlock]) -> FrameBlock:
         np.concatenate([block.timestamps_us for block in blocks]),
         blocks[-1].lost,
     )
+
+
+def _variance(frame: Frames) -> tuple[float, float]:
+    """Variance of a frame's grey values, which fringes and speckle raise, and its scatter.
+
+    The scatter comes from the frame's own fourth moment: a dark frame has few grey values, and is
+    far from Gaussian.
+    """
+    squares = (frame.astype(np.float64) - float(frame.mean(dtype=np.float64))) ** 2
+    return float(squares.mean()), float(squares.std() / math.sqrt(squares.size))
 
 
 def _first_slip(block: FrameBlock, period_us: float, otherwise: int) -> int:

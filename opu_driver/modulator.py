@@ -65,6 +65,27 @@ class Modulator(Device):
         rows, columns = self.shape
         return (rows, -(-columns // 8)) if self.levels == 2 else (rows, columns)
 
+    def check_patterns(self, patterns: Patterns) -> None:
+        """Refuse patterns that this modulator cannot show, however many there are.
+
+        Raises:
+            PatternError: Wrong shape, type or level.
+        """
+        if (
+            patterns.dtype != np.uint8
+            or patterns.ndim != 3
+            or patterns.shape[1:] != self.pattern_shape
+        ):
+            raise PatternError(
+                f"Patterns are {patterns.dtype} {list(patterns.shape)}; this modulator takes uint8 "
+                f"[n, {self.pattern_shape[0]}, {self.pattern_shape[1]}]. Make them with a Layout."
+            )
+        if 2 < self.levels < 256 and patterns.size and int(patterns.max()) >= self.levels:
+            raise PatternError(
+                f"Level {int(patterns.max())} in a pattern; this modulator knows 0 to "
+                f"{self.levels - 1}. Make patterns with a Layout."
+            )
+
     def load(self, patterns: Patterns) -> None:
         """Store a batch, replacing the one before; nothing is shown yet.
 
@@ -76,24 +97,11 @@ class Modulator(Device):
             DeviceStateError: The device is not open.
         """
         self._require_open()
-        if (
-            patterns.dtype != np.uint8
-            or patterns.ndim != 3
-            or patterns.shape[1:] != self.pattern_shape
-        ):
-            raise PatternError(
-                f"Patterns are {patterns.dtype} {list(patterns.shape)}; this modulator takes uint8 "
-                f"[n, {self.pattern_shape[0]}, {self.pattern_shape[1]}]. Make them with a Layout."
-            )
+        self.check_patterns(patterns)
         if not 1 <= len(patterns) <= self.capacity:
             raise PatternError(
                 f"{len(patterns)} patterns in one batch; this modulator holds 1 to "
                 f"{self.capacity}. Send them in several batches (Bench.stream does)."
-            )
-        if 2 < self.levels < 256 and int(patterns.max()) >= self.levels:
-            raise PatternError(
-                f"Level {int(patterns.max())} in a pattern; this modulator knows 0 to "
-                f"{self.levels - 1}."
             )
         self._load(patterns)
         self._loaded = len(patterns)

@@ -66,3 +66,11 @@ def test_a_step_that_cannot_be_followed_is_refused_with_advice() -> None:
     gains = np.exp(1j * np.array([0.0, 0.1, 2.1]))
     with pytest.raises(DriftError, match=r"\+2\.00 rad .* 64 exposures apart.*every 4 exposures"):
         drift.interpolate(gains, np.array([-1, 63, 127]), np.array([5]))
+
+
+def test_noise_alone_has_no_fidelity() -> None:
+    rng = np.random.default_rng(0)
+    reference = (rng.standard_normal(800) + 1j * rng.standard_normal(800)).astype(np.complex64)
+    for _ in range(200):
+        pairs = rng.standard_normal((4, 800)) + 1j * rng.standard_normal((4, 800))
+        assert (drift.fidelity(pairs.astype(np.complex64), reference, noise=2.0) < 0.9).all()

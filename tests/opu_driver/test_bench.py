@@ -1,6 +1,7 @@
 """The bench as one instrument: synchronised, honest about slipped frames, dark when idle."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from opu_driver import simulated_bench
 from opu_driver.bench import MARKERS
+from opu_driver.camera import Trigger
 from opu_driver.errors import (
     DeviceLostError,
     DeviceStateError,
@@ -18,6 +20,7 @@ from opu_driver.errors import (
     LowSignalError,
     PatternError,
     SaturationError,
+    SettingError,
 )
 
 
@@ -84,6 +87,85 @@ def test_an_interlock_that_opens_ends_the_emission_and_keeps_the_bench_dark():
         assert not bench.laser.emitting
         with pytest.raises(LaserSafetyError):
             bench.expose(patterns)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_frames_in_the_dark_are_never_taken_for_proven(seed):
+    with (
+        simulated_bench("realistic", seed, faults={"interlock_opens_at": 20}) as bench,
+        pytest.raises(LaserSafetyError),
+    ):
+        bench.expose(random_patterns(bench, 40))
+
+
+def test_markers_of_dark_frames_prove_nothing():
+    rng = np.random.default_rng(0)
+    with simulated_bench("realistic") as bench:
+        (sequence,) = bench.stream([random_patterns(bench, 1)])
+        for _ in range(300):
+            dark = np.rint(rng.normal(5.0, 0.25, (3, 128, 128))).astype(np.uint8)
+            with pytest.raises(FrameMismatchError, match="not in their places"):
+                bench._prove(replace(sequence, markers=dark))
+
+
+def test_the_light_stays_on_through_a_sequence_longer_than_the_idle_time():
+    bench = simulated_bench("quiet", camera={"trigger": "software"})
+    bench._light._idle_after_s = 0.01
+    with bench:
+        step = bench.modulator.step
+        bench.modulator.step = lambda: (time.sleep(0.002), step())[1]
+        frames = bench.expose(random_patterns(bench, 40)).astype(float)
+    assert frames.mean(axis=(1, 2)).min() > 0.5 * frames.mean()
+
+
+def test_a_laser_that_does_not_answer_darkens_the_bench(monkeypatch):
+    bench = simulated_bench("quiet")
+    bench._light._idle_after_s = 0.2
+    with bench:
+        bench.expose(random_patterns(bench, 2))
+
+        def fail():
+            raise DeviceLostError("no answer")
+
+        monkeypatch.setattr(bench.laser, "check", fail)
+        deadline = time.monotonic() + 10
+        while not bench._light._tripped and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not bench.laser.emitting
+        with pytest.raises(LaserSafetyError, match="dark since"):
+            bench.expose(random_patterns(bench, 2))
+
+
+def test_exposures_end_before_the_next_pattern_comes():
+    with simulated_bench("quiet", camera={"exposure_us": 1000.0}) as bench:
+        window_us = bench.settings.exposure_us + bench.settings.trigger_delay_us
+        assert bench.rate_hz <= 1e6 / window_us
+
+
+@pytest.mark.parametrize("change", [{"trigger": "free"}, {"trigger_delay_us": 1.0}], ids=str)
+def test_settings_that_would_mix_patterns_are_refused(change):
+    bench = simulated_bench("realistic", camera=change)
+    with pytest.raises(SettingError, match="Use"), bench:
+        pass
+    with simulated_bench("realistic") as bench:
+        before = bench.settings
+        wanted = {"trigger": Trigger.FREE} if "trigger" in change else change
+        with pytest.raises(SettingError, match="Use"):
+            bench.configure(replace(before, **wanted))
+        assert bench.settings == before
+
+
+def test_a_modulator_without_room_for_markers_is_refused():
+    with (
+        pytest.raises(SettingError, match="markers"),
+        simulated_bench("quiet", modulator={"capacity": 5}),
+    ):
+        pass
+
+
+def test_patterns_of_the_wrong_shape_are_refused_by_name():
+    with simulated_bench("quiet") as bench, pytest.raises(PatternError, match="Layout"):
+        bench.expose(np.zeros((3, 5, 8), np.uint8))
 
 
 def test_a_blocked_signal_arm_is_no_frame_slip_that_goes_unseen():
@@ -177,14 +259,15 @@ def test_the_exposure_that_fits_is_found_from_anywhere(start_us):
 def test_too_little_light_is_told_with_what_to_do():
     with (
         simulated_bench("quiet", electrons_per_nj=1e-7) as bench,
-        pytest.raises((LowSignalError, FrameMismatchError)),
+        pytest.raises(LowSignalError, match="Raise the laser power"),
     ):
         bench.fit_exposure(random_patterns(bench, 4))
 
 
-def test_too_much_light_is_told_with_what_to_do():
+@pytest.mark.parametrize("electrons_per_nj", [300.0, 5e3])
+def test_too_much_light_is_told_with_what_to_do(electrons_per_nj):
     with (
-        simulated_bench("quiet", electrons_per_nj=5e3) as bench,
-        pytest.raises((SaturationError, FrameMismatchError)),
+        simulated_bench("quiet", electrons_per_nj=electrons_per_nj) as bench,
+        pytest.raises(SaturationError, match="Lower the laser power"),
     ):
         bench.fit_exposure(random_patterns(bench, 4))
