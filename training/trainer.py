@@ -136,10 +136,10 @@ class Trainer:
         observer: Observer | None = None,
         diverged_above: float = DIVERGED_ABOVE,
     ) -> None:
-        if epochs < 1 or (checkpoint_every is not None and checkpoint_every < 1):
-            raise SettingsError(
-                f"{epochs} epochs, checkpoints every {checkpoint_every} steps: at least 1 each."
-            )
+        if epochs < 1:
+            raise SettingsError(f"{epochs} epochs: train for at least 1.")
+        if checkpoint_every is not None and checkpoint_every < 1:
+            raise SettingsError(f"A checkpoint every {checkpoint_every} steps: at least 1.")
         self.model = model
         self.optimizer = optimizer
         self.batches = batches

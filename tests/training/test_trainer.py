@@ -15,6 +15,7 @@ import torch
 from training.datasets.dataset import Dataset, Examples
 from training.errors import (
     CheckpointError,
+    DatasetError,
     DivergedError,
     FingerprintError,
     SettingsError,
@@ -282,9 +283,21 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_once(tmp_path: Path) -> None:
         ({"checkpoint_every": 0}, "at least 1"),
     ],
 )
-def test_impossible_runs_are_refused(options: dict[str, Any], message: str) -> None:
+def test_impossible_runs_are_refused_and_leave_nothing(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(SettingsError, match=message):
-        train(**options)
+        train(tmp_path / "run", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_data_set_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPU_DATA", str(tmp_path))
+    with pytest.raises(DatasetError):
+        run(replace(RECIPE, dataset="mnist"), "backprop", seed=1, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_small_projector_is_refused_before_training() -> None:

@@ -119,7 +119,6 @@ def run(
         "seed": seed,
         "n_validation": n_validation,
     }
-    kept = None if folder is None else RunFolder(folder, settings, resume)
     data = load(recipe.dataset) if dataset is None else dataset
     train, validation = data.split(n_validation, SPLIT_SEED)
     scaling = Scaling.standardising(train) if recipe.standardise else Scaling()
@@ -142,10 +141,11 @@ def run(
             name: _labelled(part, scaling) for name, part in {**held_out, "test": data.test}.items()
         },
         probe=_labelled(train.take(torch.arange(min(N_PROBE, len(train)))), scaling),
-        folder=kept,
         checkpoint_every=checkpoint_every,
         observer=observer,
     )
+    if folder is not None:  # last: what is refused leaves no folder in the way of the next try
+        trainer.folder = RunFolder(folder, settings, resume)
     rows = trainer.fit(other_feedback=other_feedback)
     return RunResult(recipe.name, recipe.dataset, feedback, seed, rows, projector.fingerprint())
 
