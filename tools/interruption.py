@@ -40,10 +40,18 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def advice(text: str, if_there: Path) -> Iterator[None]:
-    """Add what to do next to whatever ends the block early, if it has left a file behind."""
+    """Add what to do next to whatever ends the block early, if it has left a file behind.
+
+    Wrong input has left nothing behind: a file that was there before is not advised on then.
+    """
+    was_there = if_there.exists()
     try:
         yield
     except BaseException as error:
-        if if_there.exists():
+        from opu_driver.errors import InputError
+        from training.errors import TrainingInputError
+
+        refused = was_there and isinstance(error, (InputError, TrainingInputError))
+        if if_there.exists() and not refused:
             error.add_note(text)
         raise

@@ -9,7 +9,7 @@ import pytest
 from opu_driver.errors import FrameMismatchError, SettingError
 from tools import main as command
 from tools.interruption import InterruptError, advice, interruptible
-from training.errors import DivergedError, TapError
+from training.errors import DivergedError, TapError, TrainingInputError
 
 SUBCOMMANDS = ("demo", "init", "calibrate", "acquire", "inspect", "train")
 
@@ -140,4 +140,18 @@ def test_advice_is_given_only_if_something_was_left(tmp_path):
     left.touch()
     with pytest.raises(ValueError, match="x") as caught, advice("go on", if_there=left):
         raise ValueError("x")
+    assert caught.value.__notes__ == ["go on"]
+
+
+@pytest.mark.parametrize("error", [SettingError("x"), TrainingInputError("x")])
+def test_wrong_input_is_not_advised_to_go_on_as_it_did(tmp_path, error):
+    left = tmp_path / "left"
+    left.touch()
+    with pytest.raises(type(error)) as caught, advice("go on", if_there=left):
+        raise error
+    assert not hasattr(caught.value, "__notes__")
+    left.unlink()
+    with pytest.raises(type(error)) as caught, advice("go on", if_there=left):
+        left.touch()
+        raise error
     assert caught.value.__notes__ == ["go on"]
