@@ -168,7 +168,8 @@ def _scene(bench_file: BenchFile, origin: str) -> Scene | None:
         settings = SceneSettings.model_validate(chosen.model_dump() | values)
         return Scene(settings, seed=seed)
     except ValidationError as error:
-        raise _explained("scene", error, origin) from error
+        known = ["preset", "seed", *SceneSettings.model_fields]
+        raise _explained("scene", error, origin, allowed=known) from error
 
 
 def _device(kind: Kind, section: _Section, scene: Scene | None, origin: str) -> Device:

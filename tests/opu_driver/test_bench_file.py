@@ -58,6 +58,7 @@ def test_a_bench_file_becomes_a_bench_with_its_settings(tmp_path):
         ("seed = 3", 'seed = "three"', "seed"),
         ('preset = "quiet"', 'preset = "silent"', "realistic"),
         ("seed = 3", "seed = 3\nread_noise = 1", "scene.read_noise = 1: there is no such setting"),
+        ("seed = 3", "seed = 3\nread_noise = 1", "there are: preset, seed, "),
         ("[laser]", "[laser", "no valid TOML"),
     ],
 )
