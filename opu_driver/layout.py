@@ -39,8 +39,14 @@ class Layout:
         """The grid that gives each input the most light: the largest macropixels that fit.
 
         Raises:
-            PatternError: No such number of macropixels fits on the modulator.
+            PatternError: No such number of macropixels fits on the modulator, or its levels have
+                none at pi.
         """
+        if levels > 2 and levels % 2:
+            raise PatternError(
+                f"A phase modulator of {levels} levels has none at pi, so that no input can be "
+                "dark. Set it to an even number of levels."
+            )
         rows, columns = shape
         smallest = 1 if levels == 2 else 2  # a phase checkerboard needs a pair of pixels a side
         best: tuple[int, float] = (0, 0.0)

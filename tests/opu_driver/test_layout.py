@@ -74,6 +74,11 @@ def test_a_number_of_inputs_that_does_not_fit_is_refused_with_the_limit(n_inputs
         Layout.fit(n_inputs, (7, 7), levels)
 
 
+def test_phase_levels_without_pi_are_refused():
+    with pytest.raises(PatternError, match="255 levels has none at pi"):
+        Layout.fit(4, (8, 8), 255)
+
+
 @pytest.mark.parametrize(
     "bits",
     [
