@@ -45,7 +45,7 @@ class Demodulator:
         frame_shape: Rows and columns of a frame.
         carrier: Where the sideband is.
         decimation: Pixels between grid points along rows and columns; None for the largest that
-            divides the frame and has 2 r <= 1/d.
+            divides the frame and has 2 r <= 1/d; it is 1 only where the sideband needs it.
 
     Attributes:
         frame_shape: Rows and columns of a frame.
@@ -57,20 +57,27 @@ class Demodulator:
             of variance 1. It is about 1.12 pi r^2; pi r^2 is the shot limit.
 
     Raises:
-        SettingError: A decimation that does not divide the frame or aliases the field.
+        SettingError: A decimation that does not divide the frame or aliases the field; or none is
+            given, and the frame has no divisor that the sideband allows.
     """
 
     def __init__(
         self, frame_shape: tuple[int, int], carrier: Carrier, *, decimation: int | None = None
     ) -> None:
         rows, columns = frame_shape
-        allowed = [
-            d
-            for d in range(1, min(frame_shape) + 1)
-            if rows % d == 0 and columns % d == 0 and (d == 1 or 2 * carrier.radius * d <= 1)
+        sampling = [
+            d for d in range(1, min(frame_shape) + 1) if d == 1 or 2 * carrier.radius * d <= 1
         ]
+        allowed = [d for d in sampling if rows % d == 0 and columns % d == 0]
         if decimation is None:
-            decimation = max(allowed)
+            decimation, enough = max(allowed), max(sampling)
+            if decimation == 1 < enough:
+                raise SettingError(
+                    f"Frames of {rows} x {columns} have no common divisor that their sideband "
+                    f"(radius {carrier.radius:.4f} cycles/pixel) allows, and would keep a mode a "
+                    f"pixel where one in {enough**2} is enough. Choose a region of "
+                    f"{rows - rows % enough} x {columns - columns % enough}."
+                )
         elif decimation not in allowed:
             raise SettingError(
                 f"decimation = {decimation}; frames of {rows} x {columns} with a sideband radius "

@@ -59,7 +59,8 @@ def test_a_grid_of_modes():
     assert demodulator.grid_shape == (32, 32)
     assert demodulator.n_modes == 1024
     assert Demodulator((1088, 2048), carrier_at(0.27, 0.25)).n_modes == 272 * 512
-    assert Demodulator((127, 128), carrier_at(0.27, 0.25)).decimation == 1
+    needs_all = carrier_at(0.27, 0.25, 0.26)
+    assert Demodulator((127, 128), needs_all).decimation == 1
 
 
 @settings(deadline=None, max_examples=30)
@@ -133,6 +134,12 @@ class TestRefusals:
     def test_decimation(self, decimation):
         with pytest.raises(SettingError, match="can be decimated by 1, 2, 4"):
             Demodulator((128, 128), carrier_at(0.27, 0.25), decimation=decimation)
+
+    def test_a_region_that_only_every_pixel_divides(self):
+        carrier = carrier_at(0.27, 0.25)
+        with pytest.raises(SettingError, match="101 x 97 .*a region of 100 x 96"):
+            Demodulator((101, 97), carrier)
+        assert Demodulator((101, 97), carrier, decimation=1).n_modes == 101 * 97
 
     @pytest.mark.parametrize(
         "frames",
