@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from opu_driver.camera import Camera, CameraSettings, FrameBlock, PixelFormat, Trigger
 from opu_driver.device import Identity
 from opu_driver.errors import CaptureTimeoutError, DeviceLostError, SettingError
-from opu_driver.modulator import Patterns
+from opu_driver.virtual.optics import Shown
 from opu_driver.virtual.scene import Converter, Exposures, Scene
 
 _DIGITAL = (PixelFormat.MONO8, PixelFormat.MONO10, PixelFormat.MONO12, PixelFormat.MONO16)
@@ -112,31 +112,22 @@ class VirtualCamera(Camera):
         """Exposures and read-out overlap; the longer of the two limits the rate."""
         return 1e6 / self._period_us
 
-    def see_edges(
-        self,
-        patterns: Patterns,
-        now: NDArray[np.intp],
-        before: NDArray[np.intp],
-        edges_us: NDArray[np.float64],
-    ) -> None:
+    def see_edges(self, edges_us: NDArray[np.float64], again: NDArray[np.bool_]) -> None:
         """Trigger edges of the modulator, as the scene passes them on.
 
         Args:
-            patterns: Patterns as stored.
-            now: `[edge]`, which pattern an edge shows.
-            before: `[edge]`, which was there before.
             edges_us: `[edge]`, when.
+            again: `[edge]`, whether it is the second of a doubled one.
         """
         if not self._armed or self.settings.trigger is not Trigger.HARDWARE:
             return
-        taken = self._taken_edges(edges_us, again=now == before)
-        now, before, edges_us = now[taken], before[taken], edges_us[taken]
+        starts_us = edges_us[self._taken_edges(edges_us, again)] + self.settings.trigger_delay_us
+        shown = self._scene.shown(starts_us, self.settings.exposure_us)
         for stale in self._scene.settings.faults.stale_frames:
             at = stale - self._scene.exposures
-            if 0 <= at < len(now):
-                now = np.insert(now, at, before[at])[: len(now)]
-                before = np.insert(before, at, before[at])[: len(before)]
-        self._expose(patterns, now, before, edges_us, self.settings.trigger_delay_us)
+            if 0 <= at < len(shown):
+                shown = shown.late_from(at)
+        self._expose(shown, starts_us)
 
     @property
     def _converter(self) -> Converter:
@@ -220,30 +211,13 @@ class VirtualCamera(Camera):
             return
         starts_us = np.array([self._ready_us + k * self._period_us for k in range(count)])
         self._ready_us = float(starts_us[-1]) + self._period_us
-        patterns, now = self._scene.showing(starts_us)
-        self._expose(patterns, now, now, starts_us, 0.0)
+        self._expose(self._scene.shown(starts_us, self.settings.exposure_us), starts_us)
         self._scene.clock_us = max(self._scene.clock_us, self._ready_us)
 
-    def _expose(
-        self,
-        patterns: Patterns,
-        now: NDArray[np.intp],
-        before: NDArray[np.intp],
-        edges_us: NDArray[np.float64],
-        delay_us: float,
-    ) -> None:
-        if not len(now):
-            return
-        self._taken += len(now)
-        exposures = self._scene.expose(
-            patterns,
-            now,
-            before,
-            edges_us + delay_us,
-            delay_us=delay_us,
-            exposure_us=self.settings.exposure_us,
-        )
-        self._unread.append(exposures)
+    def _expose(self, shown: Shown, starts_us: NDArray[np.float64]) -> None:
+        if len(shown):
+            self._taken += len(shown)
+            self._unread.append(self._scene.expose(shown, starts_us, self.settings.exposure_us))
 
     def _require_plugged(self) -> None:
         if self._scene.camera_lost and not self._plugged_back:

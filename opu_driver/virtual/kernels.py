@@ -209,11 +209,11 @@ def expose(
         fields: Signal fields `[field, 2 pixel]`, in units where a half-lit modulator has mean
             intensity 1; rows may be longer.
         starts: `[2 frame + 1]`: entries `starts[2 f]` to `starts[2 f + 1]` of `which` and
-            `weights` are the superposition that frame f shows, those up to `starts[2 f + 2]` the
-            one that was there before.
+            `weights` are the superposition that frame f shows first, those up to
+            `starts[2 f + 2]` the one that follows during the exposure.
         which: Rows of `fields`.
         weights: Their complex amplitudes.
-        mixing: `[frame]`, part of the exposure during which the pattern before was still there.
+        mixing: `[frame]`, part of the exposure that sees the pattern that follows.
         reference: Reference field `[2 pixel]`, in the units of `fields`.
         response: `[pixel]`, relative sensitivities.
         energies: `[frame]`, electrons per unit of intensity.

@@ -30,6 +30,7 @@ _TRANSFORM_NS = 4.0  # to transform modes, a pixel of the field
 
 _SENSITIVITY = 30  # the stream of random numbers
 _Plane = TypeVar("_Plane", np.float32, np.complex64)
+_Value = TypeVar("_Value", np.intp, np.float32)
 _FIELDS_BYTES = 5 << 29
 _BATCH_BYTES = 1 << 28
 _PRODUCT_ROWS = 256
@@ -78,21 +79,35 @@ class Shown:
 
     Attributes:
         patterns: As stored, `[pattern, ...]`.
-        now: `[exposure]`, which of them.
-        before: `[exposure]`, which was there before.
-        mixing: float32 `[exposure]`, part of the exposure that still sees the one before.
+        now: `[exposure]`, which of them is there when it starts.
+        following: `[exposure]`, which comes next.
+        mixing: float32 `[exposure]`, part of the exposure that sees the one that comes next.
     """
 
     patterns: Patterns
     now: NDArray[np.intp]
-    before: NDArray[np.intp]
+    following: NDArray[np.intp]
     mixing: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.now)
 
     def __getitem__(self, some: slice) -> Shown:
-        return Shown(self.patterns, self.now[some], self.before[some], self.mixing[some])
+        return Shown(self.patterns, self.now[some], self.following[some], self.mixing[some])
+
+    def late_from(self, exposure: int) -> Shown:
+        """The same, with an exposure of the pattern before put in and all later ones one late."""
+        before = max(int(self.now[exposure]) - 1, 0)
+
+        def late(values: NDArray[_Value], new: float) -> NDArray[_Value]:
+            return np.insert(values, exposure, new)[: len(values)]
+
+        return Shown(
+            self.patterns,
+            late(self.now, before),
+            late(self.following, before),
+            late(self.mixing, 0),
+        )
 
 
 class Optics:
@@ -152,7 +167,8 @@ class Optics:
             return
         static = np.ones((len(weights), 1), np.complex64)
         lit = np.concatenate([static, weights], axis=1)
-        sides = np.stack([lit[shown.now], lit[shown.before] * (shown.mixing > 0)[:, None]], axis=1)
+        following = lit[shown.following] * (shown.mixing > 0)[:, None]
+        sides = np.stack([lit[shown.now], following], axis=1)
         yield Superposition.of(self._group_fields(region), sides)
 
     def _by_cells(self, shown: Shown, region: Region) -> Iterator[Superposition]:
@@ -160,7 +176,7 @@ class Optics:
         count = 1 + (shown.mixing > 0)
         first = np.concatenate([[0], np.cumsum(count)])
         which = shown.now[np.repeat(np.arange(len(shown)), count)]
-        which[first[1:][count == 2] - 1] = shown.before[count == 2]
+        which[first[1:][count == 2] - 1] = shown.following[count == 2]
         cells = self.mirrors.cells(shown.patterns[which])
         modes = self.medium.modes(self._sources(cells))
         step = max(1, _BATCH_BYTES // (16 * region.height * region.width))

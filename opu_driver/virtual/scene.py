@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from opu_driver.virtual.truth import Truth
 
 _NOISE = 20  # the stream of random numbers
+_ROUNDING = 1e-6  # part of an exposure below which times agree
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Scene:
         self.camera: VirtualCamera | None = None
         self.laser: VirtualLaser | None = None
         self._played: Patterns = np.zeros((1, 1, 1), np.uint8)
-        self._played_us = np.zeros(1)
+        self._at_rest_us = np.array([-np.inf])
         self.age = 0
         self._edges = 0
         self._light = Light(settings, self.seed)
@@ -181,12 +182,26 @@ class Scene:
         """Show one pattern, `[1, ...]`, until further notice; the mirrors have come to rest."""
         self.clock_us += self.settings.settling_us
         self._played = pattern
-        self._played_us = np.array([self.clock_us])
+        self._at_rest_us = np.array([-np.inf])
 
-    def showing(self, times_us: NDArray[np.float64]) -> tuple[Patterns, NDArray[np.intp]]:
-        """Patterns, and which of them the modulator showed at given times since it last began."""
-        which = np.searchsorted(self._played_us, times_us, side="right") - 1
-        return self._played, np.maximum(which, 0)
+    def shown(self, start_us: NDArray[np.float64], exposure_us: float) -> Shown:
+        """What exposures see of what the modulator shows since it last began.
+
+        A pattern is seen from when its mirrors rest, `settling_us` after its edge, until those of
+        the next do. An exposure that lasts beyond that sees the next one, too; what would come
+        after the next is taken for the next, so that an exposure mixes two patterns at most.
+
+        Args:
+            start_us: `[exposure]`, when each starts.
+            exposure_us: How long it lasts.
+        """
+        slack_us = _ROUNDING * exposure_us
+        now = np.searchsorted(self._at_rest_us, start_us + slack_us, side="right") - 1
+        until_us = np.append(self._at_rest_us, np.inf)[now + 1]
+        mixing = np.maximum(1 - (until_us - start_us) / exposure_us, 0.0)
+        mixing[mixing < _ROUNDING] = 0.0
+        following = np.minimum(now + 1, len(self._played) - 1)
+        return Shown(self._played, now, following, mixing.astype(np.float32))
 
     def play(self, patterns: Patterns, period_us: float) -> None:
         """Show patterns one after another, a trigger edge for each, and hold the last.
@@ -195,49 +210,33 @@ class Scene:
         """
         count = len(patterns)
         times = self.clock_us + period_us * np.arange(count)
-        patterns = np.concatenate([self._played[-1:], patterns])
-        self._played = patterns
-        self._played_us = np.concatenate([self._played_us[-1:], times])
+        self._played = np.concatenate([self._played[-1:], patterns])
+        self._at_rest_us = np.concatenate([[-np.inf], times + self.settings.settling_us])
         seen = faults.seen(self.settings.faults, self.seed, self._edges + np.arange(count))
-        now = np.repeat(np.arange(1, count + 1), seen)
-        second = np.concatenate([[False], now[1:] == now[:-1]])
-        before = np.where(second, now, now - 1)
-        edges_us = np.repeat(times, seen) + 0.5 * period_us * second
+        edge = np.repeat(np.arange(count), seen)
+        again = np.concatenate([[False], edge[1:] == edge[:-1]])[: len(edge)]
+        edges_us = times[edge] + 0.5 * period_us * again
         self._edges += count
         if self.camera is not None:
-            self.camera.see_edges(patterns, now, before, edges_us)
+            self.camera.see_edges(edges_us, again)
         self.clock_us += count * period_us
 
-    def expose(
-        self,
-        patterns: Patterns,
-        now: NDArray[np.intp],
-        before: NDArray[np.intp],
-        start_us: NDArray[np.float64],
-        *,
-        delay_us: float,
-        exposure_us: float,
-    ) -> Exposures:
+    def expose(self, shown: Shown, start_us: NDArray[np.float64], exposure_us: float) -> Exposures:
         """Make exposures with the light that there is now; they can be read out later.
 
         Args:
-            patterns: Patterns as stored.
-            now: `[exposure]`, which of them is shown.
-            before: `[exposure]`, which was shown before.
-            start_us: `[exposure]`, when each exposure starts.
-            delay_us: From the pattern's edge to the start.
-            exposure_us: Exposure time.
+            shown: What they see of the modulator.
+            start_us: `[exposure]`, when each starts.
+            exposure_us: How long it lasts.
         """
         s = self.settings
-        count = len(now)
+        count = len(shown)
         numbers = self.exposures + np.arange(count)
         ages = self.age + np.arange(count)
         relative, phases = self._light.frames(ages)
         power_mw = relative * (self.laser.output_mw if self.laser is not None else 0.0)
         if s.faults.interlock_opens_at is not None:
             power_mw[numbers >= s.faults.interlock_opens_at] = 0.0
-        moving = min(max(s.settling_us - delay_us, 0.0) / exposure_us, 1.0)
-        mixing = np.where(now != before, moving, 0.0).astype(np.float32)
         self.exposures += count
         self.age += count
         energies = power_mw * exposure_us * s.electrons_per_nj / (1 + s.reference_ratio)
@@ -245,7 +244,7 @@ class Scene:
         self.past_phases.append(phases)
         self.past_energies.append(energies)
         return Exposures(
-            Shown(patterns, now, before, mixing),
+            shown,
             ages,
             numbers,
             start_us,

@@ -45,7 +45,6 @@ def test_a_full_size_dmd_shows_its_macropixels(rig, bits):
 
 def test_edges_faster_than_the_camera_are_not_taken(rig, bits):
     r = rig(shape=(32, 32))
-    r.configure(exposure_us=1000.0)
     patterns = r.layout(10).render(bits(9, 10))
     r.start(patterns, rate_hz=1.6 * r.camera.max_rate_hz)
     block = r.camera.read(9, 0.1)

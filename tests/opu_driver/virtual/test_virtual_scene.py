@@ -226,6 +226,20 @@ def test_an_exposure_that_starts_before_the_mirrors_rest_sees_both_patterns(
     assert frames == pytest.approx(r.scene.truth.energies[0] * mixed, rel=1e-4, abs=0.02)
 
 
+@pytest.mark.parametrize("n_inputs", [10, 300])
+@pytest.mark.parametrize(("delay_us", "share"), [(20.0, 0.0), (100.0, 0.0), (140.0, 0.2)])
+def test_an_exposure_that_outlasts_its_pattern_sees_the_next(rig, bits, n_inputs, delay_us, share):
+    """Exposures of 125 us, of patterns that are there from 20 to 240 us after their edge."""
+    r = rig(settling_us=20.0, shape=(40, 36))
+    r.configure(exposure_us=125.0, trigger_delay_us=delay_us)
+    patterns = r.layout(n_inputs).render(bits(6, n_inputs))
+    r.start(patterns, rate_hz=1e6 / 220)
+    frames = r.camera.read(10, 1.0).frames.astype(float)
+    clear = r.scene.truth.intensities(np.concatenate([patterns, patterns[-1:]]))
+    mixed = (1 - share) * clear[:-1] + share * clear[1:]
+    assert frames == pytest.approx(r.scene.truth.energies[0] * mixed, rel=1e-4, abs=0.02)
+
+
 def noisy(rig, name="rough", n=40, block=10_000, seed=5, n_inputs=10):
     r = rig(name, seed, decorrelation=3e-4)
     rng = np.random.default_rng(1)
