@@ -82,6 +82,10 @@ class FieldLog:
                 f"{path} is no log of a measurement ({_SCHEMA!r} was expected). Name the file of "
                 "the interrupted measurement, or one that does not exist to start anew."
             )
+        damage = _damage(file)
+        if damage:
+            file.close()
+            raise CalibrationFileError(f"{path} is damaged: {damage}. Delete it to start anew.")
         return cls(file)
 
     def __enter__(self) -> Self:
@@ -147,6 +151,29 @@ class FieldLog:
         self._file.flush()
         self._file["done"][()] = k + 1
         self._file.flush()
+
+
+def _damage(file: h5py.File) -> str:
+    """What of a log is missing or does not fit together; empty if it is whole."""
+    for name in ("header", "sequence"):
+        if name not in file.attrs:
+            return f"it has no {name}"
+    for name, axes in {"fields": 2, "markers": 3, "saturated": 1, "done": 0}.items():
+        part = file.get(name)
+        if not isinstance(part, h5py.Dataset) or part.ndim != axes:
+            return f"it has no {name}"
+    sequence, done = file.attrs["sequence"], file["done"][()]
+    if not (isinstance(sequence, np.integer) and sequence > 0 and isinstance(done, np.integer)):
+        return f"sequences of {sequence} exposures, {done} of them done"
+    exposures, modes = file["fields"].shape
+    sequences = -(-exposures // int(sequence))
+    if (
+        file["markers"].shape != (sequences, 3, modes)
+        or file["saturated"].shape != (sequences,)
+        or not 0 <= done <= sequences
+    ):
+        return f"{done} sequences done, and its parts are not those of {sequences} sequences"
+    return ""
 
 
 def _make_room(file: h5py.File, header: str, exposures: int, sequence: int, modes: int) -> None:

@@ -228,11 +228,15 @@ def _go_on(bench: Bench, plan: Plan, path: Path) -> tuple[FieldLog, Setup, float
 
 def _header(log: FieldLog, path: Path) -> tuple[Setup, dict[str, Any]]:
     try:
-        return from_json(log.header)
-    except (KeyError, ValueError) as error:
+        setup, more = from_json(log.header)
+        for name, kind in {"repeats": int, "mean_grey": float}.items():
+            if type(more.get(name)) is not kind:
+                raise ValueError(f"it has no {name}")
+    except ValueError as error:
         raise CalibrationFileError(
             f"The header of {path} is damaged: {error}. Delete the file to start anew."
         ) from error
+    return setup, more
 
 
 def _measure(

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from typing import Any, Self
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from calibration.carrier import Carrier
 from calibration.demodulation import Demodulator
 from opu_driver.bench import Bench
 from opu_driver.camera import CameraSettings
+from opu_driver.damage import first_damage
 from opu_driver.device import Identity
 from opu_driver.errors import PatternError
 from opu_driver.layout import Layout
@@ -112,4 +113,7 @@ def from_json(text: str) -> tuple[Setup, dict[str, Any]]:
     content = json.loads(text)
     if not isinstance(content, dict):
         raise ValueError("no setup")
-    return TypeAdapter(Setup).validate_python(content.pop("setup", None)), content
+    try:
+        return TypeAdapter(Setup).validate_python(content.pop("setup", None)), content
+    except ValidationError as error:
+        raise ValueError(f"setup, {first_damage(error)}") from error

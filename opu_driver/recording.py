@@ -22,10 +22,11 @@ from typing import Any, Self
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from opu_driver.bench import MARKERS, Bench
 from opu_driver.camera import CameraSettings, FrameBlock, Frames
+from opu_driver.damage import first_damage
 from opu_driver.device import Identity
 from opu_driver.errors import PatternError, RecordingError, SettingError
 from opu_driver.modulator import Patterns
@@ -242,12 +243,27 @@ class Recording:
                 "file that `opu acquire` has written."
             )
         try:
-            self._done = int(self._file["done"][()])
             self.conditions = _CONDITIONS.validate_json(self._file.attrs["conditions"])
-        except (KeyError, ValueError, TypeError) as error:
-            raise RecordingError(
-                f"The recording {self.path} is damaged: {error}. Restore it from a copy."
-            ) from error
+        except ValidationError as error:
+            raise self._damaged(f"conditions, {first_damage(error)}") from error
+        except KeyError as error:
+            raise self._damaged("it has no conditions") from error
+        for name, axes in {"frames": 3, "ids": 1, "timestamps_us": 1, "patterns": 3}.items():
+            part = self._file.get(name)
+            if not isinstance(part, h5py.Dataset) or part.ndim != axes:
+                raise self._damaged(f"it has no {name}")
+        try:
+            self._done = int(self._file["done"][()])
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise self._damaged("it does not say how many frames are done") from error
+        room = min(len(self._file[name]) for name in ("frames", "ids", "timestamps_us"))
+        if not 0 <= self._done <= room:
+            raise self._damaged(f"{self._done} frames are said to be done, it has room for {room}")
+
+    def _damaged(self, how: str) -> RecordingError:
+        return RecordingError(
+            f"The recording {self.path} is damaged: {how}. Restore it from a copy."
+        )
 
 
 def _make_room(

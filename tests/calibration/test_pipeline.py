@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -278,6 +279,51 @@ def test_a_damaged_log_is_refused(interrupted: Path, damage: str) -> None:
     with (
         simulated_bench("quiet", seed=5) as bench,
         pytest.raises(CalibrationFileError, match=r"fields\.h5"),
+    ):
+        calibrate(bench, 4, repeats=1, resume=interrupted)
+
+
+@pytest.mark.parametrize(
+    "part", ["fields", "markers", "saturated", "done", "sequence", "header", "repeats", "mean_grey"]
+)
+def test_a_log_that_lacks_something_is_refused_by_its_name(interrupted: Path, part: str) -> None:
+    with h5py.File(interrupted, "r+") as file:
+        if part in file:
+            del file[part]
+        elif part in file.attrs:
+            del file.attrs[part]
+        else:
+            header = json.loads(file.attrs["header"])
+            del header[part]
+            file.attrs["header"] = json.dumps(header)
+    with (
+        simulated_bench("quiet", seed=5) as bench,
+        pytest.raises(CalibrationFileError, match=f"fields.h5 is damaged: it has no {part}"),
+    ):
+        calibrate(bench, 4, repeats=1, resume=interrupted)
+
+
+def test_a_damaged_log_is_told_in_one_sentence(interrupted: Path) -> None:
+    with h5py.File(interrupted, "r+") as file:
+        header = json.loads(file.attrs["header"])
+        header["setup"]["decimation"] = "much"
+        file.attrs["header"] = json.dumps(header)
+    with (
+        simulated_bench("quiet", seed=5) as bench,
+        pytest.raises(CalibrationFileError, match="setup, decimation: input should be") as caught,
+    ):
+        calibrate(bench, 4, repeats=1, resume=interrupted)
+    assert "\n" not in str(caught.value)
+    assert "http" not in str(caught.value)
+
+
+@pytest.mark.parametrize("done", [-1, 1000])
+def test_a_log_with_a_wrong_count_is_not_believed(interrupted: Path, done: int) -> None:
+    with h5py.File(interrupted, "r+") as file:
+        file["done"][()] = done
+    with (
+        simulated_bench("quiet", seed=5) as bench,
+        pytest.raises(CalibrationFileError, match=f"{done} sequences done"),
     ):
         calibrate(bench, 4, repeats=1, resume=interrupted)
 

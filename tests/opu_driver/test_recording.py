@@ -106,8 +106,32 @@ def test_what_is_no_recording_is_refused_by_name(bench, tmp_path):
         Recording(truncated)
     with h5py.File(good, "r+") as file:
         file.attrs["conditions"] = "{}"
-    with pytest.raises(RecordingError, match="damaged"):
+    with pytest.raises(RecordingError, match=r"conditions, bench: field required \(and") as caught:
         Recording(good)
+    assert "\n" not in str(caught.value)
+    assert "http" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["frames", "ids", "timestamps_us", "patterns"])
+def test_a_recording_without_one_of_its_parts_is_damaged(bench, tmp_path, part):
+    path = record(bench, some_patterns(bench), 4, tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        del file[part]
+    with pytest.raises(RecordingError, match=f"damaged: it has no {part}"):
+        Recording(path)
+
+
+@pytest.mark.parametrize(
+    ("done", "told"), [(5, "room for 4"), (-1, "room for 4"), ("all", "how many"), (None, "how")]
+)
+def test_a_wrong_count_of_frames_is_not_believed(bench, tmp_path, done, told):
+    path = record(bench, some_patterns(bench), 4, tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        del file["done"]
+        if done is not None:
+            file["done"] = done
+    with pytest.raises(RecordingError, match=f"damaged: .*{told}"):
+        Recording(path)
 
 
 def test_frames_until_a_failure_stay_under_the_partial_name(tmp_path):
