@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 Frequency = Annotated[float, Field(ge=-0.5, le=0.5)]
-NonNegative = Annotated[FiniteFloat, Field(ge=0)]
-Positive = Annotated[FiniteFloat, Field(gt=0)]
+Phase = Annotated[float, Field(ge=0, le=10)]
+Number = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class Faults(BaseModel):
@@ -32,14 +32,14 @@ class Faults(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dropped_triggers: tuple[NonNegativeInt, ...] = ()
-    doubled_triggers: tuple[NonNegativeInt, ...] = ()
+    dropped_triggers: tuple[Number, ...] = ()
+    doubled_triggers: tuple[Number, ...] = ()
     dropped_trigger_rate: float = Field(0.0, ge=0, le=1)
     doubled_trigger_rate: float = Field(0.0, ge=0, le=1)
-    stale_frames: tuple[NonNegativeInt, ...] = ()
-    carrier_jumps: tuple[tuple[NonNegativeInt, Frequency, Frequency], ...] = ()
-    interlock_opens_at: NonNegativeInt | None = None
-    camera_lost_at: NonNegativeInt | None = None
+    stale_frames: tuple[Number, ...] = ()
+    carrier_jumps: tuple[tuple[Number, Frequency, Frequency], ...] = ()
+    interlock_opens_at: Number | None = None
+    camera_lost_at: Number | None = None
 
 
 class SceneSettings(BaseModel):
@@ -93,30 +93,30 @@ class SceneSettings(BaseModel):
     decorrelation: float = Field(1e-8, ge=0, le=0.1)
 
     carrier: tuple[Frequency, Frequency] = (0.2713, 0.2664)
-    reference_ratio: NonNegative = 4.0
-    reference_waist: float = Field(2.0, gt=0)
-    phase_walk_rad: NonNegative = 0.003
-    phase_jitter_rad: NonNegative = 0.01
+    reference_ratio: float = Field(4.0, ge=0, le=1e6)
+    reference_waist: float = Field(2.0, ge=0.1)
+    phase_walk_rad: Phase = 0.003
+    phase_jitter_rad: Phase = 0.01
 
     laser_noise: float = Field(0.003, ge=0, le=0.2)
     laser_drift: float = Field(0.01, ge=0, le=0.2)
-    laser_drift_frames: FiniteFloat = Field(1e5, ge=1)
-    electrons_per_nj: Positive = 2.0
+    laser_drift_frames: float = Field(1e5, ge=1, le=1e12)
+    electrons_per_nj: float = Field(2.0, ge=1e-12, le=1e9)
 
     leakage: float = Field(1e-3, ge=0, le=1)
-    fill_factor: float = Field(0.92, gt=0, le=1)
-    settling_us: NonNegative = 13.0
+    fill_factor: float = Field(0.92, ge=0.05, le=1)
+    settling_us: float = Field(13.0, ge=0, le=1e6)
 
     pixel_fill: float = Field(0.9, ge=0, le=1)
     prnu: float = Field(0.01, ge=0, le=0.2)
     shot_noise: bool = True
-    read_noise_electrons: NonNegative = 13.0
-    dark_electrons_per_s: NonNegative = 100.0
-    full_well_electrons: Positive = 13_500.0
+    read_noise_electrons: float = Field(13.0, ge=0, le=1e6)
+    dark_electrons_per_s: float = Field(100.0, ge=0, le=1e9)
+    full_well_electrons: float = Field(13_500.0, ge=1, le=1e9)
     black_level: float = Field(0.02, ge=0, le=0.5)
     analogue_frames: bool = False
 
-    drift_rate_hz: Positive = 1000.0
+    drift_rate_hz: float = Field(1000.0, gt=0, le=1e6)
     faults: Faults = Field(default_factory=lambda: Faults.model_validate({}))
 
 
