@@ -173,7 +173,8 @@ class VirtualSLM(VirtualModulator):
         capacity: Patterns that a batch may hold.
 
     Raises:
-        SettingError: As `VirtualModulator`, or `levels` out of range.
+        SettingError: As `VirtualModulator`, `levels` out of range, or fewer than 2 x 2 pixels for
+            each of the scene's cells: a checkerboard of phases would not look dark.
     """
 
     _model = "virtual SLM"
@@ -189,6 +190,13 @@ class VirtualSLM(VirtualModulator):
     ) -> None:
         if not 3 <= levels <= 256:
             raise SettingError(f"levels = {levels}; a virtual SLM has 3 to 256.")
+        cells = scene.settings.cells
+        if shape[0] < 2 * cells[0] or shape[1] < 2 * cells[1]:
+            raise SettingError(
+                f"An SLM of shape {shape[0]} x {shape[1]}; the scene tells {cells[0]} x {cells[1]} "
+                "cells apart, and off is a checkerboard, dark where a cell has 2 x 2 pixels or "
+                "more. Make the SLM larger, or set scene.cells."
+            )
         self._levels = levels
         super().__init__(scene, shape, pitch_um, max_rate_hz, capacity)
 

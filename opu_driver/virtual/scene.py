@@ -7,6 +7,7 @@ frames. Every exposure has a number, and all its noise is a function of the seed
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from opu_driver.virtual.laser import VirtualLaser
     from opu_driver.virtual.modulators import VirtualModulator
     from opu_driver.virtual.truth import Truth
+
+REMEMBERED = 100_000
+"""Past exposures of which the scene still knows the light."""
 
 _NOISE = 20  # the stream of random numbers
 _ROUNDING = 1e-6  # part of an exposure below which times agree
@@ -106,9 +110,8 @@ class Scene:
         clock_us: Simulated time, microseconds.
         exposures: Exposures made so far.
         age: Frames that the medium and the drifts are old: exposures, and what was waited for.
-        past_powers_mw: Laser power at past exposures, in pieces.
-        past_phases: Phase of the interferometer at past exposures, in pieces.
-        past_energies: Electrons per unit of intensity at past exposures, in pieces.
+        past: Pieces `[3, exposure]` of what the light was like, the last `REMEMBERED` exposures at
+            least: laser power in milliwatts, phase in rad, electrons per unit of intensity.
 
     Raises:
         pydantic.ValidationError: The seed is no natural number.
@@ -128,9 +131,8 @@ class Scene:
         self._edges = 0
         self._light = Light(settings, self.seed)
         self._optics: Optics | None = None
-        self.past_powers_mw: list[NDArray[np.float64]] = []
-        self.past_phases: list[NDArray[np.float64]] = []
-        self.past_energies: list[NDArray[np.float64]] = []
+        self.past: deque[NDArray[np.float64]] = deque()
+        self._remembered = 0
         self._reference: tuple[Region, tuple[float, float], NDArray[np.complex64]] | None = None
 
     def install(self, device: VirtualModulator | VirtualCamera | VirtualLaser, place: str) -> None:
@@ -240,9 +242,7 @@ class Scene:
         self.exposures += count
         self.age += count
         energies = power_mw * exposure_us * s.electrons_per_nj / (1 + s.reference_ratio)
-        self.past_powers_mw.append(power_mw)
-        self.past_phases.append(phases)
-        self.past_energies.append(energies)
+        self._remember(np.stack([power_mw, phases, energies]))
         return Exposures(
             shown,
             ages,
@@ -285,6 +285,12 @@ class Scene:
                 self.seed,
             )
         return self._optics
+
+    def _remember(self, piece: NDArray[np.float64]) -> None:
+        self.past.append(piece)
+        self._remembered += piece.shape[1]
+        while self._remembered - self.past[0].shape[1] >= REMEMBERED:
+            self._remembered -= self.past.popleft().shape[1]
 
     def _together(self, exposures: Exposures) -> int:
         """How many of the exposures see one reference, and one moment of the medium."""

@@ -25,6 +25,9 @@ class Truth:
 
         energies[f] p (|R|^2 + |S|^2 + 2 c Re(exp(i phases[f]) R* S)) + dark
 
+    What is told of past exposures ends with the latest one, and is of the last
+    `scene.REMEMBERED` (100,000) at most.
+
     Args:
         scene: The scene, its devices in place.
     """
@@ -52,12 +55,12 @@ class Truth:
     @property
     def phases(self) -> NDArray[np.float64]:
         """Phase of the interferometer at each past exposure, rad."""
-        return _joined(self._scene.past_phases)
+        return self._past(1)
 
     @property
     def powers_mw(self) -> NDArray[np.float64]:
         """Laser power at each past exposure, milliwatts."""
-        return _joined(self._scene.past_powers_mw)
+        return self._past(0)
 
     @property
     def energies(self) -> NDArray[np.float64]:
@@ -65,7 +68,7 @@ class Truth:
 
         Mean electrons with a half-lit modulator are `(1 + reference_ratio)` times as many.
         """
-        return _joined(self._scene.past_energies)
+        return self._past(2)
 
     def reference(self, region: Region | None = None) -> NDArray[np.complex64]:
         """The reference field R `[row, column]` on a region of the sensor."""
@@ -115,6 +118,8 @@ class Truth:
         rows, columns = self._scene.optics().sensor_shape
         return Region(0, 0, rows, columns)
 
+    def _past(self, row: int) -> NDArray[np.float64]:
+        from opu_driver.virtual.scene import REMEMBERED
 
-def _joined(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    return np.concatenate(parts) if parts else np.zeros(0)
+        pieces = [piece[row] for piece in self._scene.past]
+        return np.concatenate([np.zeros(0), *pieces])[-REMEMBERED:]

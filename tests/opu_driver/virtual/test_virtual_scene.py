@@ -8,7 +8,7 @@ from opu_driver import simulated_bench
 from opu_driver.camera import PixelFormat, Region, Trigger
 from opu_driver.errors import DeviceStateError, SettingError
 from opu_driver.virtual.camera import VirtualCamera
-from opu_driver.virtual.modulators import VirtualDMD
+from opu_driver.virtual.modulators import VirtualDMD, VirtualSLM
 from opu_driver.virtual.scene import Scene
 from opu_driver.virtual.settings import preset
 
@@ -332,6 +332,30 @@ def test_a_slm_is_dark_on_its_checkerboard(rig):
     r = rig(levels=256)
     fields = r.scene.truth.fields(np.concatenate([r.layout(1).all_off(), r.layout(1).all_on()]))
     assert np.abs(fields[0]).max() < 1e-5 * np.abs(fields[1]).max()
+
+
+def test_a_slm_of_one_pixel_a_cell_is_refused():
+    scene = Scene(preset("ideal"), seed=0)
+    with pytest.raises(SettingError, match=r"SLM of shape 64 x 63; .* 32 x 32 cells .* 2 x 2"):
+        VirtualSLM(scene, (64, 63))
+    assert VirtualSLM(scene, (64, 64)).shape == (64, 64)
+
+
+@pytest.mark.parametrize("block", [1, 3, 20])
+def test_the_light_of_the_latest_exposures_is_remembered(rig, bits, monkeypatch, block):
+    powers, some = [], []
+    for remembered in (100, 8):
+        monkeypatch.setattr("opu_driver.virtual.scene.REMEMBERED", remembered)
+        r = rig("realistic")
+        patterns = r.layout(10).render(bits(20, 10))
+        for k in range(0, 20, block):
+            r.shoot(patterns[k : k + block])
+        powers.append(r.scene.truth.powers_mw)
+        some.append(sum(piece.shape[1] for piece in r.scene.past))
+    assert len(powers[0]) == 20
+    assert (powers[1] == powers[0][-8:]).all()
+    assert some[0] == 20
+    assert some[1] < 8 + block
 
 
 def test_a_slm_turns_phases(rig):
