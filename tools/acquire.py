@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from opu_driver import Bench
+
+_KINDS = ("off", "on", "checkerboard", "hadamard", "random")
+_ROOM_BYTES = 2 * 2**30  # for vectors and their patterns, which are made all at once
+
 
 def acquire(
     patterns: Annotated[
@@ -59,13 +64,17 @@ def acquire(
     partial = partial_path(out)
     for taken in (out, partial):
         require_free(taken)
-    vectors = _vectors(patterns, inputs, frames, seed)
+    _require_possible(patterns, inputs, seed)
+    given = _from_file(Path(patterns)) if patterns not in _KINDS else None
     with (
         chosen_bench(bench, preset, scene_seed, scene) as opened,
         advice(f"The frames until then are in {partial}.", if_there=partial),
         stages("recording") as tell,
     ):
-        layout = opened.layout(vectors.shape[1])
+        count, width = (_count(patterns, inputs, frames), inputs) if given is None else given.shape
+        _require_room(opened, count, width)
+        vectors = _drawn(patterns, inputs, count, seed) if given is None else given
+        layout = opened.layout(width)
         record(
             opened,
             layout.render(vectors),
@@ -80,20 +89,56 @@ def acquire(
     write_json(json, figures)
 
 
-def _vectors(patterns: str, inputs: int, frames: int, seed: int) -> NDArray[np.uint8]:
-    """The vectors to show, uint8 `[pattern, input]`.
-
-    Raises:
-        PatternError: An unknown kind, or a file that does not hold zeros and ones.
-    """
-    import numpy as np
-
-    from calibration.transmission_matrix import hadamard_vectors, with_complements
+def _require_possible(patterns: str, inputs: int, seed: int) -> None:
     from opu_driver.errors import PatternError
 
     if inputs < 1:
         raise PatternError(f"--inputs {inputs}: at least 1 macropixel.")
-    match patterns:
+    if seed < 0:
+        raise PatternError(f"--seed {seed}: 0 or any positive number.")
+    if patterns not in _KINDS and not patterns.endswith(".npy"):
+        raise PatternError(
+            f"--patterns {patterns!r} is not known; there are {', '.join(_KINDS)}, and files that "
+            "end in .npy."
+        )
+
+
+def _count(kind: str, inputs: int, frames: int) -> int:
+    """How many vectors of a kind there are."""
+    from calibration.transmission_matrix import hadamard_order
+
+    match kind:
+        case "checkerboard":
+            return 2
+        case "hadamard":
+            return 2 * hadamard_order(inputs)
+        case "random":
+            return max(frames, 1)
+    return 1
+
+
+def _require_room(bench: Bench, count: int, inputs: int) -> None:
+    """Refuse what the modulator or the memory cannot hold, before any of it is made."""
+    from opu_driver.errors import PatternError
+
+    bench.layout(inputs)
+    rows, columns = bench.modulator.pattern_shape
+    each = rows * columns + 8 * inputs  # Hadamard vectors are counted in int64 before they are bits
+    if count * each > _ROOM_BYTES:
+        raise PatternError(
+            f"{count} different patterns of {inputs} inputs take {count * each / 1e9:.3g} GB; at "
+            f"most {_ROOM_BYTES // each} can be made at once. Take fewer frames or inputs, or "
+            "several recordings with different seeds."
+        )
+
+
+def _drawn(kind: str, inputs: int, count: int, seed: int) -> NDArray[np.uint8]:
+    """The vectors of a kind, uint8 `[pattern, input]`."""
+    import numpy as np
+
+    from calibration.transmission_matrix import hadamard_vectors, with_complements
+
+    match kind:
         case "off":
             return np.zeros((1, inputs), np.uint8)
         case "on":
@@ -103,15 +148,7 @@ def _vectors(patterns: str, inputs: int, frames: int, seed: int) -> NDArray[np.u
             return np.concatenate([board, 1 - board])
         case "hadamard":
             return with_complements(hadamard_vectors(inputs))
-        case "random":
-            rng = np.random.default_rng(seed)
-            return rng.integers(0, 2, (max(frames, 1), inputs), np.uint8)
-    if patterns.endswith(".npy"):
-        return _from_file(Path(patterns))
-    raise PatternError(
-        f"--patterns {patterns!r} is not known; there are off, on, checkerboard, hadamard, random, "
-        "and files that end in .npy."
-    )
+    return np.random.default_rng(seed).integers(0, 2, (count, inputs), np.uint8)
 
 
 def _from_file(path: Path) -> NDArray[np.uint8]:
