@@ -8,6 +8,7 @@ last: what a killed process leaves is whole sequences.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -41,7 +42,8 @@ class FieldLog:
             modes: Modes of a field.
 
         Raises:
-            CalibrationFileError: There is a file already, or it cannot be written.
+            CalibrationFileError: There is a file already, it cannot be written, or the disk has no
+                room for it.
         """
         if path is None:
             file = h5py.File("fields", "w", driver="core", backing_store=False)
@@ -49,6 +51,9 @@ class FieldLog:
             return cls(file)
         aside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
+            _require_room(
+                path.resolve().parent, exposures * modes * np.dtype(np.complex64).itemsize
+            )
             try:
                 with h5py.File(aside, "w") as file:
                     _make_room(file, header, exposures, sequence, modes)
@@ -151,6 +156,15 @@ class FieldLog:
         self._file.flush()
         self._file["done"][()] = k + 1
         self._file.flush()
+
+
+def _require_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise CalibrationFileError(
+            f"The fields of this measurement take {needed / 1e9:.3g} GB and {folder} has "
+            f"{free / 1e9:.3g} GB free. Take fewer repeats or inputs, or name another folder."
+        )
 
 
 def _damage(file: h5py.File) -> str:

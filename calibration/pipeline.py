@@ -53,6 +53,8 @@ SMALLEST_FIDELITY = 0.8
 
 _CARRIER_FRAMES = 8
 
+_ROOM_BYTES = 2 * 2**30  # for the vectors of a plan
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -67,6 +69,26 @@ class Plan:
     n_inputs: int
     repeats: int
     seed: int
+
+    @property
+    def exposures(self) -> int:
+        """How many vectors there are, complements included."""
+        return 2 * (self.repeats * hadamard_order(self.n_inputs) + 2 * HELD_OUT + 3 * TRIPLES)
+
+    def require_room(self) -> None:
+        """Refuse more vectors than memory is meant for, before they are drawn.
+
+        Raises:
+            SettingError: There are.
+        """
+        # Hadamard vectors are counted in int64 before they are bits.
+        needed = (self.exposures + 8 * hadamard_order(self.n_inputs)) * self.n_inputs
+        if needed > _ROOM_BYTES:
+            raise SettingError(
+                f"n_inputs = {self.n_inputs}, repeats = {self.repeats}: {self.exposures} vectors "
+                f"take {needed / 1e9:.3g} GB of memory; {_ROOM_BYTES / 1e9:.3g} GB are allowed. "
+                "Take fewer repeats or inputs."
+            )
 
     @cached_property
     def _parts(self) -> tuple[Bits, Bits, Bits]:
@@ -155,6 +177,8 @@ def calibrate(
     tell = progress or _silent
     limits = limits or QualityLimits()
     plan = Plan(n_inputs, repeats, seed)
+    bench.layout(n_inputs)
+    plan.require_room()
     if resume is not None and resume.exists():
         log, setup, mean_grey = _go_on(bench, plan, resume)
     else:

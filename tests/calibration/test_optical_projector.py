@@ -375,3 +375,17 @@ def test_another_size_is_another_matrix(
 ) -> None:
     other = calibration_of("quiet", 10)
     assert other.fingerprint() != realistic_calibration.fingerprint()
+
+
+def test_the_smallest_capacity_holds_a_reference_before_every_exposure() -> None:
+    from calibration.pipeline import calibrate
+
+    modulator = {"capacity": MARKERS + 4}
+    with simulated_bench("quiet", SEED, modulator=modulator) as bench:
+        calibration = calibrate(bench, 4)
+        projector = OpticalProjector(bench, calibration, reference_interval=1)
+        codes = ternary(5, n_inputs=4)
+        correlation, _ = agreement(projector.project(codes), calibration.twin().project(codes))
+        assert correlation > 0.999
+        assert projector.last is not None
+        assert projector.last.exposures == 2 * 5

@@ -75,6 +75,7 @@ def true_error(bench: Bench, calibration: Calibration) -> float:
 @pytest.mark.parametrize(("n_inputs", "repeats"), [(1, 2), (10, 1), (33, 3)])
 def test_the_plan_shows_every_vector_with_its_complement(n_inputs: int, repeats: int) -> None:
     plan = Plan(n_inputs, repeats, seed=4)
+    assert plan.exposures == len(plan.bits)
     assert (plan.bits[0::2] + plan.bits[1::2] == 1).all()
     assert plan.sequence % 2 == 0
     vectors = plan.bits[0::2]
@@ -335,6 +336,20 @@ def test_a_folder_that_is_not_there_is_told_before_the_measurement(tmp_path: Pat
     ):
         calibrate(bench, 4, resume=tmp_path / "nowhere" / "fields.h5")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_fields_that_the_disk_cannot_hold_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationFileError, match="take 8e\\+06 GB .* GB free"):
+        FieldLog.create(tmp_path / "fields.h5", "{}", 10**12, 256, 1000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_vectors_than_memory_holds_are_refused_before_they_are_drawn() -> None:
+    with (
+        simulated_bench("quiet", seed=5) as bench,
+        pytest.raises(SettingError, match="repeats = 100000000: 800000112 vectors"),
+    ):
+        calibrate(bench, 4, repeats=10**8)
 
 
 def test_a_dropped_trigger_stops_it_and_nothing_is_lost(tmp_path: Path) -> None:

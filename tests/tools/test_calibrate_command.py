@@ -85,6 +85,7 @@ def test_a_bad_calibration_is_told_and_not_kept(opu, tmp_path):
         (["--scene=phase_walk_rad"], "no assignment"),
         (["--scene=phase_walk_rad=-1"], "phase_walk_rad"),
         (["--repeats=0"], "repeats = 0"),
+        (["--repeats=100000000"], "repeats = 100000000"),
         (["--inputs=0"], "n_inputs = 0"),
         (["--inputs=1000000"], "1000000 inputs"),
         (["--out=nowhere/c.h5"], "no folder"),
