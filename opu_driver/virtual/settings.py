@@ -93,7 +93,7 @@ class SceneSettings(BaseModel):
     decorrelation: float = Field(1e-8, ge=0, le=0.1)
 
     carrier: tuple[Frequency, Frequency] = (0.2713, 0.2664)
-    reference_ratio: float = Field(4.0, ge=0, le=1e6)
+    reference_ratio: float = Field(4.0, ge=0, le=1e12)
     reference_waist: float = Field(2.0, ge=0.1)
     phase_walk_rad: Phase = 0.003
     phase_jitter_rad: Phase = 0.01
