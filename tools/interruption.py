@@ -18,24 +18,35 @@ class InterruptError(BaseException):
     """
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    raise InterruptError(signal.Signals(number).name)
-
-
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn the signals that end a process into `InterruptError` while the block runs."""
+    """Turn the signals that end a process into `InterruptError` while the block runs.
+
+    Python ignores what is raised in a destructor or a callback from C; an interrupt that was lost
+    there is raised at the end of the block.
+    """
+    heard: list[str] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+        heard.append(signal.Signals(number).name)
+        raise InterruptError(heard[-1])
+
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [getattr(signal, name) for name in names]
     before = {number: signal.getsignal(number) for number in numbers}
     heeded = [number for number in numbers if before[number] is not signal.SIG_IGN]
     for number in heeded:
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     try:
         yield
+    except SystemExit:  # how a command ends that believes it was not interrupted
+        if not heard:
+            raise
     finally:
         for number in heeded:
             signal.signal(number, before[number])
+    if heard:
+        raise InterruptError(heard[0])
 
 
 @contextmanager

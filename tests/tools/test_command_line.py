@@ -123,6 +123,20 @@ def test_signals_unwind_and_are_given_back(name):
         signal.signal(number, before)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("ending", [None, SystemExit(0)], ids=["done", "exit 0"])
+def test_a_signal_that_python_swallows_still_ends_the_command(ending):
+    class Swallows:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(InterruptError, match="SIGTERM"), interruptible():
+        swallows = Swallows()
+        del swallows
+        if ending is not None:
+            raise ending
+
+
 def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
