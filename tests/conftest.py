@@ -7,9 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from calibration.calibration_file import Calibration
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("opu", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("opu")
 
 BENCH_SEED = 1
 """The seed of all simulated benches in tests: equal seeds are the same bench."""

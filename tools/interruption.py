@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +24,21 @@ class InterruptError(BaseException):
 def interruptible() -> Iterator[None]:
     """Turn the signals that end a process into `InterruptError` while the block runs.
 
-    Python ignores what is raised in a destructor or a callback from C; an interrupt that was lost
-    there is raised at the end of the block.
+    Python ignores what is raised in a destructor or a callback from C (HDF5 has many); an interrupt
+    that was lost there is raised again a moment later, or else at the end of the block.
     """
     heard: list[str] = []
+    again: list[threading.Timer] = []
+    ignored_before = sys.unraisablehook
+
+    def ignored(lost: sys.UnraisableHookArgs) -> None:
+        if not isinstance(lost.exc_value, InterruptError):
+            ignored_before(lost)
+            return
+        timer = threading.Timer(0.02, signal.raise_signal, [signal.Signals[heard[-1]]])
+        timer.daemon = True
+        again.append(timer)
+        timer.start()
 
     def interrupt(number: int, _frame: FrameType | None) -> NoReturn:
         heard.append(signal.Signals(number).name)
@@ -37,12 +50,17 @@ def interruptible() -> Iterator[None]:
     heeded = [number for number in numbers if before[number] is not signal.SIG_IGN]
     for number in heeded:
         signal.signal(number, interrupt)
+    sys.unraisablehook = ignored
     try:
         yield
     except SystemExit:  # how a command ends that believes it was not interrupted
         if not heard:
             raise
     finally:
+        for timer in again:
+            timer.cancel()
+            timer.join()
+        sys.unraisablehook = ignored_before
         for number in heeded:
             signal.signal(number, before[number])
     if heard:

@@ -70,9 +70,7 @@ def test_megapixel_precision(holograms):
     assert np.all(np.abs(errors_of(found, carrier, 0.12)) < [1e-4, 1e-4, 3e-4])
 
 
-@settings(
-    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     radius=st.floats(0.05, 0.15),
     angle=st.floats(-np.pi / 2 + 0.05, np.pi / 2),

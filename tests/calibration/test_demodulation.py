@@ -63,7 +63,7 @@ def test_a_grid_of_modes():
     assert Demodulator((127, 128), needs_all).decimation == 1
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     row=st.floats(-0.45, 0.45), column=st.floats(0.0, 0.45), phase=st.floats(-3, 3),
     offset=st.floats(0, 6.28),
@@ -113,7 +113,7 @@ def test_noise_gain():
 
 
 @given(seed=st.integers(0, 1000), factor=st.floats(-3, 3))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_linear_and_frame_by_frame(seed, factor):
     rng = np.random.default_rng(seed)
     demodulator = Demodulator((64, 64), carrier_at(0.27, 0.25))

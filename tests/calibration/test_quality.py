@@ -54,7 +54,7 @@ def test_all_failures_are_named():
         q.check(replace(GOOD, split_half=0.0, snr=0.0))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 999), st.floats(0.01, 2.0))
 def test_correlation_forgives_what_the_error_does_not(seed, eps):
     rng = np.random.default_rng(seed)

@@ -48,7 +48,7 @@ def test_a_batch_beyond_the_capacity_becomes_several_sequences():
         assert all(sequence.markers.shape == (MARKERS, 128, 128) for sequence in sequences)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(count=st.integers(4, 30), faulty=st.data())
 def test_no_slipped_frame_is_ever_returned(count, faulty):
     # A doubled last edge would only add a frame that nobody reads.

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -135,6 +136,23 @@ def test_a_signal_that_python_swallows_still_ends_the_command(ending):
         del swallows
         if ending is not None:
             raise ending
+
+
+def test_a_signal_that_python_swallows_is_raised_again_soon():
+    class Swallows:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def work_on():
+        swallows = Swallows()
+        del swallows
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            time.sleep(0.005)
+        return "worked to the end"
+
+    with pytest.raises(InterruptError, match="SIGTERM"), interruptible():
+        assert work_on() is None
 
 
 def test_an_ignored_signal_stays_ignored():

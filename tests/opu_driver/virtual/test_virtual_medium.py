@@ -146,7 +146,7 @@ def test_a_still_medium_never_changes():
     assert (field_at(m, 10**12) == first).all()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     decorrelation=st.floats(1e-10, 0.05),
     age=st.integers(0, 10**7),

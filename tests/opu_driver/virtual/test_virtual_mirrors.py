@@ -26,7 +26,7 @@ def by_groups(mirrors, patterns):
     return None if weights is None else weights @ mirrors.shares() + mirrors.resting
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_groups_and_cells_are_the_means_of_their_mirrors(data):
     """Any sequence of batches, of few or of many groups, in any order."""

@@ -385,7 +385,7 @@ def test_a_scene_refuses_a_bad_seed():
         Scene(preset("ideal"), seed=-1)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(
     rows=st.integers(16, 70),
     columns=st.integers(16, 70),
