@@ -239,9 +239,12 @@ class Bench:
             Grey values `[pattern, row, column]`.
 
         Raises:
-            FrameMismatchError: Frames and patterns slipped against each other.
-            CaptureTimeoutError: Frames did not come.
-            LaserSafetyError: The interlock is open.
+            PatternError: No patterns, or patterns that the modulator cannot show.
+            FrameMismatchError: Frames are missing, or slipped against their patterns.
+            CaptureTimeoutError: A stepped exposure gave no frame.
+            SaturationError: Too bright to prove that frames belong to their patterns.
+            LaserSafetyError: The interlock is open, or the light went off on the way.
+            DeviceLostError: A device does not answer any more.
         """
         if not len(patterns):
             raise PatternError("No patterns to expose; give at least one.")
@@ -256,7 +259,8 @@ class Bench:
         early.
 
         Raises:
-            FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As `expose`.
+            PatternError, FrameMismatchError, CaptureTimeoutError, SaturationError,
+            LaserSafetyError, DeviceLostError: As `expose`.
         """
         room = self.modulator.capacity - MARKERS
         done = False
