@@ -87,6 +87,7 @@ class StartSettings:
         trigger_delay_us: From trigger edge to exposure, microseconds; None for the time that the
             modulator takes to settle.
         region: What is read of the sensor; None for all of it.
+        ceiling_mw: The power that is never exceeded, milliwatts; None for `power_mw`.
     """
 
     power_mw: float
@@ -96,6 +97,7 @@ class StartSettings:
     trigger: Trigger = Trigger.HARDWARE
     trigger_delay_us: float | None = None
     region: Region | None = None
+    ceiling_mw: float | None = None
 
     def of_camera(self, camera: Camera, modulator: Modulator) -> CameraSettings:
         """The camera's settings, now that camera and modulator are open and can be asked."""
@@ -143,7 +145,8 @@ class Bench:
         self.name = name
         self.exposures = 0
         self._start = start
-        self._light = _IdleLight(laser, f"bench {name!r}", idle_after_s)
+        ceiling_mw = start.power_mw if start.ceiling_mw is None else start.ceiling_mw
+        self._light = _IdleLight(laser, f"bench {name!r}", ceiling_mw, idle_after_s)
         self._devices = ExitStack()
 
     def __enter__(self) -> Self:
@@ -461,11 +464,12 @@ class _IdleLight:
     emits. Once the interlock has opened, the bench stays dark until it is opened anew.
     """
 
-    def __init__(self, laser: Laser, holder: str, idle_after_s: float) -> None:
+    def __init__(self, laser: Laser, holder: str, ceiling_mw: float, idle_after_s: float) -> None:
         if not idle_after_s > 0:
             raise SettingError(f"idle_after_s = {idle_after_s:g}; it must be above 0.")
         self._laser = laser
         self._holder = holder
+        self._ceiling_mw = ceiling_mw
         self._idle_after_s = idle_after_s
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -476,7 +480,7 @@ class _IdleLight:
         self._watch: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        self._token = self._laser.arm(self._holder)
+        self._token = self._laser.arm(self._holder, self._ceiling_mw)
         self._tripped = False
         self._stop.clear()
         self._watch = threading.Thread(target=self._watch_over, daemon=True, name="bench-light")

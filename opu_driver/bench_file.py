@@ -74,9 +74,13 @@ class CameraSection(_Section):
 
 
 class LaserSection(_Section):
-    """`[laser]`: the driver, its options, and the power to begin with."""
+    """`[laser]`: the driver, its options, the power to begin with, and its ceiling.
+
+    Without `ceiling_mw` no power above `power_mw` is ever set.
+    """
 
     power_mw: float = Field(gt=0)
+    ceiling_mw: float | None = Field(default=None, gt=0)
 
 
 class BenchFile(BaseModel):
@@ -143,6 +147,7 @@ def build_bench(bench_file: BenchFile, origin: str = "bench settings") -> Bench:
         laser,
         StartSettings(
             power_mw=bench_file.laser.power_mw,
+            ceiling_mw=bench_file.laser.ceiling_mw,
             exposure_us=section.exposure_us,
             pixel_format=section.pixel_format,
             gain_db=section.gain_db,

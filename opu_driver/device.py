@@ -34,6 +34,19 @@ class Identity:
         return f"{self.vendor} {self.model} #{self.serial}"
 
 
+@dataclass(frozen=True)
+class Found:
+    """A device that is connected now.
+
+    Attributes:
+        identity: Who it says it is.
+        options: The keys of the bench file, beside `driver`, that address it.
+    """
+
+    identity: Identity
+    options: dict[str, str | int | float | bool]
+
+
 class Device(ABC):
     """A context manager around one piece of hardware.
 
@@ -42,6 +55,23 @@ class Device(ABC):
     """
 
     _is_open: bool = False
+
+    @classmethod
+    def discover(cls) -> list[Found]:
+        """The devices of this driver that are connected now; none is opened or disturbed.
+
+        Raises:
+            DriverMissingError: The driver's library is not installed.
+        """
+        return []
+
+    @property
+    def address(self) -> str | None:
+        """What two processes would fight over, such as `serial COM3`; known before opening.
+
+        None for a device that exists in this process only.
+        """
+        return None
 
     @property
     @abstractmethod

@@ -60,6 +60,16 @@ class Modulator(Device):
         """How many patterns one batch may hold."""
 
     @property
+    def loads_while_showing(self) -> bool:
+        """Whether `load` may store the next batch beside one that is being shown."""
+        return False
+
+    @property
+    def takes_edges(self) -> bool:
+        """Whether patterns can follow an external trigger line (`start_on_edges`)."""
+        return False
+
+    @property
     def pattern_shape(self) -> tuple[int, int]:
         """Shape of one stored pattern: `[row, byte]` for two levels, `[row, column]` for more."""
         rows, columns = self.shape
@@ -89,12 +99,15 @@ class Modulator(Device):
     def load(self, patterns: Patterns) -> None:
         """Store a batch, replacing the one before; nothing is shown yet.
 
+        A batch that is being shown goes on where the modulator `loads_while_showing`; others
+        refuse until it is over.
+
         Args:
             patterns: See `Patterns`; 1 to `capacity` of them.
 
         Raises:
             PatternError: Wrong shape, type, level, or more than `capacity`.
-            DeviceStateError: The device is not open.
+            DeviceStateError: The device is not open, or busy showing and has no second buffer.
         """
         self._require_open()
         self.check_patterns(patterns)
@@ -127,6 +140,22 @@ class Modulator(Device):
             )
         self._next = self._loaded
         self._start(rate_hz)
+
+    def start_on_edges(self) -> None:
+        """Show the loaded batch once, a pattern for each edge on the external trigger line.
+
+        Raises:
+            SettingError: This modulator takes no edges.
+            DeviceStateError: Not open, or nothing is loaded.
+        """
+        self._require_loaded()
+        if not self.takes_edges:
+            raise SettingError(
+                f"{type(self).__name__} has no trigger input; start(rate_hz) shows the batch on "
+                "its own clock."
+            )
+        self._next = self._loaded
+        self._start_on_edges()
 
     def step(self) -> int:
         """Show the next pattern of the loaded batch and hold it; returns its index.
@@ -170,6 +199,9 @@ class Modulator(Device):
 
     @abstractmethod
     def _start(self, rate_hz: float) -> None: ...
+
+    def _start_on_edges(self) -> None:
+        raise NotImplementedError  # implemented where `takes_edges` is true
 
     @abstractmethod
     def _step(self, index: int) -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opu_driver.device import Identity
 from opu_driver.errors import SettingError
-from opu_driver.laser import Laser
+from opu_driver.laser import Laser, LaserStatus
 from opu_driver.virtual.scene import Scene
 
 
@@ -19,6 +19,8 @@ class VirtualLaser(Laser):
     Raises:
         SettingError: A number that is not positive.
     """
+
+    guarded = False
 
     def __init__(
         self, scene: Scene, max_power_mw: float = 100.0, wavelength_nm: float = 532.0
@@ -54,7 +56,7 @@ class VirtualLaser(Laser):
     @property
     def output_mw(self) -> float:
         """The power that leaves the laser now; an open interlock cuts it, whoever armed it."""
-        return self._power_mw if self._get_emitting() else 0.0
+        return self._power_mw if self._status().emitting else 0.0
 
     def open_enclosure(self) -> None:
         """Open the interlock by hand; emission ends."""
@@ -77,13 +79,11 @@ class VirtualLaser(Laser):
     def _set_power_mw(self, power_mw: float) -> None:
         self._power_mw = power_mw
 
-    def _get_interlock_closed(self) -> bool:
-        return self._enclosure_closed and self._scene.interlock_closed
-
-    def _get_emitting(self) -> bool:
-        if not self._get_interlock_closed():
+    def _status(self) -> LaserStatus:
+        closed = self._enclosure_closed and self._scene.interlock_closed
+        if not closed:
             self._on = False
-        return self._on
+        return LaserStatus(self._on, interlock_closed=closed)
 
     def _set_emission(self, on: bool) -> None:
         self._on = on

@@ -6,6 +6,7 @@ import pytest
 
 from opu_driver import simulated_bench
 from opu_driver.errors import DeviceStateError, LaserSafetyError, SettingError
+from opu_driver.laser import LaserStatus
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def test_it_is_dark_after_opening(laser):
 
 
 def test_emission_needs_the_armed_token(laser):
-    token = laser.arm("first")
+    token = laser.arm("first", 10.0)
     laser.disarm()
     with pytest.raises(LaserSafetyError, match="token"):
         laser.emit(token)
@@ -27,21 +28,21 @@ def test_emission_needs_the_armed_token(laser):
 
 
 def test_it_is_armed_by_one_at_a_time_and_says_by_whom(laser):
-    laser.arm("alignment script")
+    laser.arm("alignment script", 10.0)
     with pytest.raises(LaserSafetyError, match="alignment script"):
-        laser.arm("second")
+        laser.arm("second", 10.0)
 
 
 def test_it_is_dark_after_an_exception(laser):
-    with pytest.raises(RuntimeError), laser.emission("test"):
+    with pytest.raises(RuntimeError), laser.emission("test", 10.0):
         assert laser.emitting
         raise RuntimeError
     assert not laser.emitting
-    assert laser.arm("next")
+    assert laser.arm("next", 10.0)
 
 
 def test_closing_darkens(laser):
-    laser.emit(laser.arm("test"))
+    laser.emit(laser.arm("test", 10.0))
     laser.close()
     assert not laser.emitting
     with laser:
@@ -56,14 +57,62 @@ def test_a_power_outside_the_limits_is_refused_and_changes_nothing(laser, beyond
     assert laser.power_mw == before
 
 
+def test_no_power_above_the_ceiling_is_set_or_emitted(laser):
+    laser.set_power_mw(20.0)
+    token = laser.arm("test", 10.0)
+    with pytest.raises(LaserSafetyError, match=r"20.*10 mW"):
+        laser.emit(token)
+    assert not laser.emitting
+    laser.set_power_mw(9.0)
+    laser.emit(token)
+    with pytest.raises(LaserSafetyError, match="ceiling_mw"):
+        laser.set_power_mw(11.0)
+    assert laser.power_mw == 9.0
+
+
+@pytest.mark.parametrize("ceiling_mw", [0.0, -1.0, float("nan")])
+def test_a_ceiling_has_to_be_positive(laser, ceiling_mw):
+    with pytest.raises(SettingError, match="ceiling_mw"):
+        laser.arm("test", ceiling_mw)
+
+
+@pytest.mark.parametrize(
+    ("status", "obstacle"),
+    [
+        (LaserStatus(True, interlock_closed=False), "interlock"),
+        (LaserStatus(True, key_on=False), "key"),
+        (LaserStatus(True, fault="diode temperature"), "diode temperature"),
+    ],
+)
+def test_what_forbids_emission_refuses_it_and_ends_it(laser, mocker, status, obstacle):
+    token = laser.arm("test", 10.0)
+    laser.emit(token)
+    mocker.patch.object(laser, "_status", return_value=status)
+    with pytest.raises(LaserSafetyError, match=obstacle):
+        laser.check()
+    with pytest.raises(LaserSafetyError, match=obstacle):
+        laser.emit(token)
+    mocker.stopall()
+    assert not laser.emitting
+
+
+def test_a_laser_that_stays_cold_is_turned_off(laser, mocker):
+    laser.emit(laser.arm("test", 10.0))
+    mocker.patch.object(laser, "_status", return_value=LaserStatus(True, warm=False))
+    with pytest.raises(LaserSafetyError, match="warmed up"):
+        laser.wait_until_warm(0.0)
+    mocker.stopall()
+    assert not laser.emitting
+
+
 def test_a_closed_laser_refuses(laser):
     laser.close()
     with pytest.raises(DeviceStateError, match="not open"):
-        laser.arm("test")
+        laser.arm("test", 10.0)
 
 
 def test_what_touches_the_light_is_logged(laser, caplog):
-    with caplog.at_level(logging.INFO, "opu.laser"), laser.emission("test"):
+    with caplog.at_level(logging.INFO, "opu.laser"), laser.emission("test", 10.0):
         pass
     told = " ".join(record.message for record in caplog.records)
     assert "armed by test" in told

@@ -88,7 +88,7 @@ def rig() -> Iterator[object]:
                 devices.enter_context(device)
             made.configure()
             made.laser.set_power_mw(power_mw)
-            made.laser.emit(made.laser.arm("test"))
+            made.laser.emit(made.laser.arm("test", 100.0))
             return made
 
         yield make
