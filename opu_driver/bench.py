@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import threading
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opu_driver.camera import (
     Camera,
@@ -26,23 +23,25 @@ from opu_driver.camera import (
 from opu_driver.device import Identity
 from opu_driver.errors import (
     CaptureTimeoutError,
-    DeviceStateError,
     FrameMismatchError,
-    LaserSafetyError,
     LowSignalError,
-    OpuError,
     PatternError,
     SaturationError,
     SettingError,
 )
-from opu_driver.laser import ArmedToken, Laser, log
+from opu_driver.integrity import first_slip, frame_offset, joined, markers_in_place, variance
+from opu_driver.laser import Laser
 from opu_driver.layout import Layout
+from opu_driver.light import Light, Progress
 from opu_driver.modulator import Modulator, Patterns
+from opu_driver.ownership import Ownership
 
 MARKERS = 3
 """Exposures around a sequence: everything on before it; everything on, then off, after it."""
 
-SMALLEST_CAPACITY = MARKERS + 4
+_PROBE = np.array([1, 0, 1, 1, 0, 0, 0], bool)  # irregular, then dark for as long as frames may lag
+
+SMALLEST_CAPACITY = len(_PROBE)
 """Patterns that a modulator has to hold at least."""
 
 
@@ -88,6 +87,7 @@ class StartSettings:
             modulator takes to settle.
         region: What is read of the sensor; None for all of it.
         ceiling_mw: The power that is never exceeded, milliwatts; None for `power_mw`.
+        warm_up_s: Seconds that the laser may take to warm up whenever its light is turned on.
     """
 
     power_mw: float
@@ -98,6 +98,7 @@ class StartSettings:
     trigger_delay_us: float | None = None
     region: Region | None = None
     ceiling_mw: float | None = None
+    warm_up_s: float = 600.0
 
     def of_camera(self, camera: Camera, modulator: Modulator) -> CameraSettings:
         """The camera's settings, now that camera and modulator are open and can be asked."""
@@ -127,6 +128,9 @@ class Bench:
         start: What the devices are set to when the bench opens.
         name: What the bench is called in records.
         idle_after_s: Seconds without exposures after which the light goes off by itself.
+
+    Raises:
+        SettingError: A time that is not positive, or a power above its ceiling.
     """
 
     def __init__(
@@ -146,12 +150,29 @@ class Bench:
         self.exposures = 0
         self._start = start
         ceiling_mw = start.power_mw if start.ceiling_mw is None else start.ceiling_mw
-        self._light = _IdleLight(laser, f"bench {name!r}", ceiling_mw, idle_after_s)
+        if start.power_mw > ceiling_mw:
+            raise SettingError(
+                f"power_mw = {start.power_mw:g} is above ceiling_mw = {ceiling_mw:g}. Lower the "
+                "one, or raise the other if the bench is safe with it."
+            )
+        self._light = Light(
+            laser,
+            f"bench {name!r}",
+            ceiling_mw,
+            idle_after_s=idle_after_s,
+            warm_up_s=start.warm_up_s,
+        )
+        self._frame_offset: int | None = None
         self._devices = ExitStack()
 
     def __enter__(self) -> Self:
+        devices = (self.laser, self.modulator, self.camera)
+        addresses = [device.address for device in devices if device.address is not None]
+        # Devices of one scene share its clock; between others there is a line, to be measured.
+        self._frame_offset = None if addresses else 0
         with ExitStack() as opening:
-            for device in (self.laser, self.modulator, self.camera):
+            opening.enter_context(Ownership(addresses))
+            for device in devices:
                 opening.enter_context(device)
             if self.modulator.capacity < SMALLEST_CAPACITY:
                 raise SettingError(
@@ -265,19 +286,22 @@ class Bench:
             PatternError, FrameMismatchError, CaptureTimeoutError, SaturationError,
             LaserSafetyError, DeviceLostError: As `expose`.
         """
-        room = self.modulator.capacity - MARKERS
-        done = False
+        uploads = _Uploads(self.modulator, self._bracketed(batches))
+        with self._dark_if_cut_short(), uploads:
+            self._require_offset()
+            while (shown := uploads.loaded()) is not None:
+                sequence = self._sequence(len(shown), meanwhile=uploads.begin_next)
+                self._prove(sequence)
+                yield sequence
+
+    @contextmanager
+    def _dark_if_cut_short(self) -> Iterator[None]:
         try:
-            for batch in batches:
-                for first in range(0, len(batch), room):
-                    sequence = self._sequence(batch[first : first + room])
-                    self._prove(sequence)
-                    yield sequence
-            done = True
-        finally:
-            if not done:
-                self.camera.disarm()
-                self._light.off()
+            yield
+        except BaseException:  # also that of a consumer who wants no more
+            self.camera.disarm()
+            self._light.off()
+            raise
 
     def darken(self) -> None:
         """Turn the light off now; the next exposure turns it on again."""
@@ -307,11 +331,11 @@ class Bench:
             raise PatternError("No patterns to fit the exposure to; give at least one.")
         shortest, longest = self.camera.exposure_limits_us
         ceiling_us = longest
-        room = self.modulator.capacity - MARKERS
         for _ in range(16):
-            sequences = [
-                self._sequence(patterns[i : i + room]) for i in range(0, len(patterns), room)
-            ]
+            sequences = []
+            for shown in self._bracketed([patterns]):
+                self.modulator.load(shown)
+                sequences.append(self._sequence(len(shown)))
             mean, saturated = self._fill([sequence.frames for sequence in sequences])
             exposure_us = self.settings.exposure_us
             wanted_us = exposure_us * min(mean_fraction / max(mean, mean_fraction / 16), 16.0)
@@ -325,6 +349,8 @@ class Bench:
             if too_bright:
                 ceiling_us = 0.8 * exposure_us
             elif 0.9 <= mean / mean_fraction <= 1.1 or exposure_us >= ceiling_us < longest:
+                if self._require_offset():
+                    continue  # these frames were taken before the offset was known
                 for sequence in sequences:
                     self._prove(sequence)
                 return ExposureAdvice(self.settings, mean, saturated)
@@ -350,34 +376,83 @@ class Bench:
         saturated = sum(int(np.count_nonzero(frames >= full)) for frames in parts)
         return (grey - black) / (full - black), saturated / pixels
 
-    def _sequence(self, patterns: Patterns) -> Sequence:
-        """One loaded batch with its markers: shown, read, and in step with the modulator."""
+    def _bracketed(self, batches: Iterable[Patterns]) -> Iterator[Patterns]:
+        """What the modulator is loaded with: each batch in one or more parts, with markers.
+
+        Dark patterns follow where frames lag behind, so that the last frames are read, too.
+        """
         on, off = self._marker_patterns
-        self.modulator.check_patterns(patterns)
-        shown = np.concatenate([on, patterns, on, off])
-        self.modulator.load(shown)
+        for batch in batches:
+            self.modulator.check_patterns(batch)
+            late = [off] * (self._frame_offset or 0)
+            room = self.modulator.capacity - MARKERS - len(late)
+            for first in range(0, len(batch), room):
+                yield np.concatenate([on, batch[first : first + room], on, off, *late])
+
+    def _sequence(self, count: int, meanwhile: Callable[[], None] | None = None) -> Sequence:
+        """The loaded batch, `count` patterns with its markers: shown, read, and in step.
+
+        Args:
+            count: Loaded patterns, markers included.
+            meanwhile: Called when the modulator has started.
+        """
+        block = self._exposed(count, meanwhile)
+        self._check(block, count)
+        block = block[self._frame_offset or 0 :]
+        own = block[1:-2]
+        markers = block.frames[[0, -2, -1]]
+        return Sequence(own.frames, own.ids, own.timestamps_us, own.lost, markers=markers)
+
+    def _require_offset(self) -> bool:
+        """Measure by how many frames the camera lags, unless that is known; whether it was not.
+
+        Raises:
+            FrameMismatchError: The frames of a known order of lit and dark patterns do not tell.
+        """
+        if self._frame_offset is not None:
+            return False
+        on, off = self._marker_patterns
+        self.modulator.load(np.concatenate([on if lit else off for lit in _PROBE]))
+        frames = self._exposed(len(_PROBE), None).frames
+        self._frame_offset = frame_offset(frames, _PROBE)
+        if self._frame_offset is None:
+            contrasts = ", ".join(f"{variance(frame)[0]:.3g}" for frame in frames)
+            raise FrameMismatchError(
+                "The frames of lit and dark patterns in a known order do not tell which frame "
+                f"shows which pattern; their grey values have the variances {contrasts}. Check "
+                "that modulated light reaches the camera, that it is not saturated, and the "
+                "trigger line.",
+                first_wrong=0,
+            )
+        return True
+
+    def _exposed(self, count: int, meanwhile: Callable[[], None] | None) -> FrameBlock:
+        """The frames of the loaded batch, as they come."""
         stepped = self.settings.trigger is Trigger.SOFTWARE
-        with self._light.in_use():
-            self.camera.arm(len(shown))
+        with self._light.in_use(self._patience_s(count)) as progress:
+            self.camera.arm(count)
             try:
-                block = self._step_through(len(shown)) if stepped else self._run_through(len(shown))
+                if stepped:
+                    block = self._step_through(count, progress, meanwhile)
+                else:
+                    block = self._run_through(count, progress, meanwhile)
             finally:
                 self.camera.disarm()
-        self.exposures += len(shown)
-        self._check(block, len(shown))
-        own = slice(1, 1 + len(patterns))
-        return Sequence(
-            block.frames[own],
-            block.ids[own],
-            block.timestamps_us[own],
-            block.lost,
-            markers=block.frames[[0, -2, -1]],
-        )
+        self.exposures += count
+        return block
 
-    def _run_through(self, count: int) -> FrameBlock:
+    def _patience_s(self, count: int) -> float:
+        """How long to wait for `count` exposures that follow each other."""
+        return 1.0 + 2.0 * count / self.rate_hz
+
+    def _run_through(
+        self, count: int, progress: Progress, meanwhile: Callable[[], None] | None
+    ) -> FrameBlock:
         rate_hz = self.rate_hz
         self.modulator.start(rate_hz)
-        timeout_s = 1.0 + 2.0 * count / rate_hz
+        if meanwhile is not None:
+            meanwhile()
+        timeout_s = self._patience_s(count)
         blocks: list[FrameBlock] = []
         received = 0
         shown = None
@@ -385,6 +460,7 @@ class Bench:
             while received < count:
                 blocks.append(self.camera.read(count - received, timeout_s))
                 received += len(blocks[-1])
+                progress(timeout_s)
             shown = self.modulator.wait(timeout_s)
         except CaptureTimeoutError as error:
             raise self._lost(blocks, count, rate_hz) from error
@@ -397,21 +473,26 @@ class Bench:
                 "used; check the modulator's trigger settings.",
                 first_wrong=min(shown, count),
             )
-        return _joined(blocks)
+        return joined(blocks)
 
-    def _step_through(self, count: int) -> FrameBlock:
-        timeout_s = 1.0 + 4e-6 * self.settings.exposure_us
+    def _step_through(
+        self, count: int, progress: Progress, meanwhile: Callable[[], None] | None
+    ) -> FrameBlock:
+        if meanwhile is not None:
+            meanwhile()
+        timeout_s = self._patience_s(1)
         blocks = []
         for _ in range(count):
             self.modulator.step()
             self.camera.trigger()
             blocks.append(self.camera.read(1, timeout_s))
-        return _joined(blocks)
+            progress(timeout_s)
+        return joined(blocks)
 
     def _lost(self, blocks: list[FrameBlock], count: int, rate_hz: float) -> FrameMismatchError:
         received = sum(len(block) for block in blocks)
         # Without a gap between them, the missing frames are the first or the last: who knows.
-        first = _first_slip(_joined(blocks), 1e6 / rate_hz, otherwise=0) if blocks else 0
+        first = first_slip(joined(blocks), 1e6 / rate_hz, otherwise=0) if blocks else 0
         return FrameMismatchError(
             f"{received} frames for {count} patterns; frame {first} is the first that may belong "
             "to another pattern. No frame of this sequence is used. Check the trigger line, or "
@@ -422,7 +503,7 @@ class Bench:
     def _check(self, block: FrameBlock, count: int) -> None:
         """Raise unless the frames follow the modulator's clock."""
         hardware = self.settings.trigger is Trigger.HARDWARE
-        slip = _first_slip(block, 1e6 / self.rate_hz, otherwise=count) if hardware else count
+        slip = first_slip(block, 1e6 / self.rate_hz, otherwise=count) if hardware else count
         if slip < count or block.lost:
             raise FrameMismatchError(
                 f"{block.lost} frames lost; from frame {slip} on, frames do not follow the "
@@ -439,10 +520,8 @@ class Bench:
                 "tell whether frames belong to their patterns. Shorten the exposure "
                 "(Bench.fit_exposure finds one) or lower the laser power."
             )
-        (first, doubt_1), (on, doubt_2), (off, doubt_3) = map(_variance, sequence.markers)
-        likely = min(first - off, on - off) > 5.0 * math.hypot(doubt_1, doubt_2, doubt_3)
-        alike = 0.5 * (on - off) < first - off < 2.0 * (on - off)
-        if not (likely and alike):
+        if not markers_in_place(sequence.markers):
+            first, on, off = (variance(frame)[0] for frame in sequence.markers)
             raise FrameMismatchError(
                 "The markers around the sequence (on; on, off) are not in their places: their grey "
                 f"values have the variances {first:.4g}; {on:.4g}, {off:.4g}. Frames have slipped "
@@ -457,34 +536,19 @@ class Bench:
         return layout.all_on(), layout.all_off()
 
 
-class _IdleLight:
-    """The laser's light: on while exposures are made, off soon after the last.
+class _Uploads:
+    """Batches on their way to the modulator.
 
-    A thread watches over it: it darkens an idle bench, and polls the interlock while the laser
-    emits. Once the interlock has opened, the bench stays dark until it is opened anew.
+    Where it has room for two, the next one is made and loaded while one is shown.
     """
 
-    def __init__(self, laser: Laser, holder: str, ceiling_mw: float, idle_after_s: float) -> None:
-        if not idle_after_s > 0:
-            raise SettingError(f"idle_after_s = {idle_after_s:g}; it must be above 0.")
-        self._laser = laser
-        self._holder = holder
-        self._ceiling_mw = ceiling_mw
-        self._idle_after_s = idle_after_s
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._last_use = 0.0
-        self._busy = False
-        self._token: ArmedToken | None = None
-        self._tripped = False
-        self._watch: threading.Thread | None = None
+    def __init__(self, modulator: Modulator, batches: Iterator[Patterns]) -> None:
+        self._modulator = modulator
+        self._batches = batches
+        self._ahead = ThreadPoolExecutor(1) if modulator.loads_while_showing else None
+        self._begun: Future[Patterns | None] | None = None
 
     def __enter__(self) -> Self:
-        self._token = self._laser.arm(self._holder, self._ceiling_mw)
-        self._tripped = False
-        self._stop.clear()
-        self._watch = threading.Thread(target=self._watch_over, daemon=True, name="bench-light")
-        self._watch.start()
         return self
 
     def __exit__(
@@ -493,103 +557,23 @@ class _IdleLight:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        try:
-            self._laser.disarm()
-        finally:
-            self._token = None
-            if self._watch is not None:
-                self._watch.join()
+        if self._ahead is not None:
+            self._ahead.shutdown()
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Light for the exposures in the block; raises at its end if it went out on the way."""
-        if self._token is None:
-            raise DeviceStateError("The bench is not open; use it inside `with bench:`.")
-        with self._lock:
-            self._require_trusted()
-            if self._laser.emitting:
-                self._check()
-            else:
-                self._laser.emit(self._token)
-            self._busy = True
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._busy = False
-                self._last_use = time.monotonic()
-                emitting = self._laser.emitting
-        if not emitting:
-            self._tripped = True
-            raise LaserSafetyError(
-                "The laser went dark during a sequence: the interlock opened, or somebody turned "
-                "it off. No frame of this sequence is used; find out why, then close and open the "
-                "bench."
-            )
+    def loaded(self) -> Patterns | None:
+        """The next batch, when it is loaded; None after the last."""
+        if self._begun is None:
+            return self._load()
+        begun, self._begun = self._begun, None
+        return begun.result()
 
-    def _require_trusted(self) -> None:
-        if self._tripped:
-            raise LaserSafetyError(
-                "The light failed or the interlock opened while the laser was on, and the bench "
-                "has been dark since. Find out why, then close and open the bench."
-            )
+    def begin_next(self) -> None:
+        """Load the batch after the one that is being shown, if there is room for it."""
+        if self._ahead is not None:
+            self._begun = self._ahead.submit(self._load)
 
-    def off(self) -> None:
-        with self._lock:
-            self._laser.darken()
-
-    def _check(self) -> None:
-        try:
-            self._laser.check()
-        except LaserSafetyError:
-            self._tripped = True
-            raise
-
-    def _watch_over(self) -> None:
-        while not self._stop.wait(min(self._idle_after_s / 4, 0.5)):
-            with self._lock:
-                try:
-                    self._look()
-                except OpuError as error:
-                    self._tripped = True
-                    log.error("The bench's light cannot be watched, and goes off: %s", error)
-                    with suppress(OpuError):
-                        self._laser.darken()
-
-    def _look(self) -> None:
-        if not self._laser.emitting:
-            return
-        if not self._busy and time.monotonic() - self._last_use > self._idle_after_s:
-            self._laser.darken()
-        else:
-            self._check()
-
-
-def _joined(blocks: list[FrameBlock]) -> FrameBlock:
-    if len(blocks) == 1:
-        return blocks[0]
-    return FrameBlock(
-        np.concatenate([block.frames for block in blocks]),
-        np.concatenate([block.ids for block in blocks]),
-        np.concatenate([block.timestamps_us for block in blocks]),
-        blocks[-1].lost,
-    )
-
-
-def _variance(frame: Frames) -> tuple[float, float]:
-    """Variance of a frame's grey values, which fringes and speckle raise, and its scatter.
-
-    The scatter comes from the frame's own fourth moment: a dark frame has few grey values, and is
-    far from Gaussian.
-    """
-    squares = (frame.astype(np.float64) - float(frame.mean(dtype=np.float64))) ** 2
-    return float(squares.mean()), float(squares.std() / math.sqrt(squares.size))
-
-
-def _first_slip(block: FrameBlock, period_us: float, otherwise: int) -> int:
-    """Index of the first frame whose counter or time does not follow the frame before it."""
-    gaps: NDArray[np.bool_] = np.diff(block.ids) != 1
-    times = np.diff(block.timestamps_us)
-    gaps |= np.abs(times - period_us) > 0.25 * period_us  # NaN, no clock, is no evidence
-    return int(np.argmax(gaps)) + 1 if gaps.any() else otherwise
+    def _load(self) -> Patterns | None:
+        batch = next(self._batches, None)
+        if batch is not None:
+            self._modulator.load(batch)
+        return batch

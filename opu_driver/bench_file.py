@@ -23,26 +23,25 @@ there are, of what type, and what they are when left out.
 
 from __future__ import annotations
 
-import inspect
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from opu_driver import registry
+from opu_driver.audit_log import default_path
 from opu_driver.bench import Bench, StartSettings
 from opu_driver.camera import Camera, PixelFormat, Region, Trigger
 from opu_driver.device import Device
+from opu_driver.driver_options import build_device, explained
 from opu_driver.errors import BenchFileError
+from opu_driver.guarded_laser import GuardedLaser
 from opu_driver.laser import Laser
 from opu_driver.modulator import Modulator
 from opu_driver.registry import Kind
 
 if TYPE_CHECKING:
     from opu_driver.virtual.scene import Scene
-
-_EMPTY = inspect.Parameter.empty
 
 
 class _Section(BaseModel):
@@ -74,13 +73,15 @@ class CameraSection(_Section):
 
 
 class LaserSection(_Section):
-    """`[laser]`: the driver, its options, the power to begin with, and its ceiling.
+    """`[laser]`: the driver, its options, the power to begin with, and its limits.
 
-    Without `ceiling_mw` no power above `power_mw` is ever set.
+    Without `ceiling_mw` no power above `power_mw` is ever emitted. `warm_up_s` is how long the
+    laser may take to warm up.
     """
 
     power_mw: float = Field(gt=0)
     ceiling_mw: float | None = Field(default=None, gt=0)
+    warm_up_s: float = Field(default=600.0, gt=0)
 
 
 class BenchFile(BaseModel):
@@ -122,7 +123,7 @@ def parse_bench(content: dict[str, Any], origin: str = "bench settings") -> Benc
     try:
         return BenchFile.model_validate(content)
     except ValidationError as error:
-        raise _explained("", error, origin, list(BenchFile.model_fields)) from error
+        raise explained("", error, origin, list(BenchFile.model_fields)) from error
 
 
 def build_bench(bench_file: BenchFile, origin: str = "bench settings") -> Bench:
@@ -140,6 +141,9 @@ def build_bench(bench_file: BenchFile, origin: str = "bench settings") -> Bench:
         isinstance(modulator, Modulator) and isinstance(camera, Camera) and isinstance(laser, Laser)
     ):
         raise TypeError("registry.find returned a class of another kind")
+    if laser.guarded:
+        options = bench_file.laser.model_extra or {}
+        laser = GuardedLaser(bench_file.laser.driver, options, default_path())
     section = bench_file.camera
     return Bench(
         modulator,
@@ -148,6 +152,7 @@ def build_bench(bench_file: BenchFile, origin: str = "bench settings") -> Bench:
         StartSettings(
             power_mw=bench_file.laser.power_mw,
             ceiling_mw=bench_file.laser.ceiling_mw,
+            warm_up_s=bench_file.laser.warm_up_s,
             exposure_us=section.exposure_us,
             pixel_format=section.pixel_format,
             gain_db=section.gain_db,
@@ -174,47 +179,8 @@ def _scene(bench_file: BenchFile, origin: str) -> Scene | None:
         return Scene(settings, seed=seed)
     except ValidationError as error:
         known = ["preset", "seed", *SceneSettings.model_fields]
-        raise _explained("scene", error, origin, allowed=known) from error
+        raise explained("scene", error, origin, allowed=known) from error
 
 
 def _device(kind: Kind, section: _Section, scene: Scene | None, origin: str) -> Device:
-    driver = registry.find(kind, section.driver)
-    parameters = inspect.signature(driver).parameters
-    options = section.model_extra or {}
-    fields: dict[str, Any] = {
-        name: (annotation, ... if parameters[name].default is _EMPTY else parameters[name].default)
-        for name, annotation in get_type_hints(driver.__init__).items()
-        if name in parameters and name != "scene"
-    }
-    accepted = create_model(driver.__name__, __config__=ConfigDict(extra="forbid"), **fields)
-    try:
-        checked = accepted.model_validate(options)
-    except ValidationError as error:
-        raise _explained(kind.value, error, origin, allowed=list(fields)) from error
-    arguments = {name: getattr(checked, name) for name in fields}
-    if "scene" in parameters:
-        if scene is None:
-            raise BenchFileError(
-                f"{origin}: the {kind.value} {section.driver!r} is a virtual device and needs the "
-                'optics between the devices: add a section [scene], with preset = "realistic".'
-            )
-        arguments["scene"] = scene
-    return driver(**arguments)
-
-
-def _explained(
-    section: str, error: ValidationError, origin: str, allowed: list[str] | None = None
-) -> BenchFileError:
-    """Each wrong key with its value and what would have been right."""
-    lines = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in (section, *problem["loc"]) if part != "")
-        if problem["type"] == "missing":
-            lines.append(f"{key} is missing")
-            continue
-        reason = problem["msg"][0].lower() + problem["msg"][1:]
-        if problem["type"] == "extra_forbidden":
-            known = f"; there are: {', '.join(allowed)}" if allowed else ""
-            reason = f"there is no such setting{known}"
-        lines.append(f"{key} = {problem['input']!r}: {reason}")
-    return BenchFileError(f"{origin}: " + "; ".join(lines) + ".")
+    return build_device(kind, section.driver, section.model_extra or {}, origin, scene)

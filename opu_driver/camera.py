@@ -118,6 +118,9 @@ class FrameBlock:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def __getitem__(self, some: slice) -> FrameBlock:
+        return FrameBlock(self.frames[some], self.ids[some], self.timestamps_us[some], self.lost)
+
 
 class Camera(Device):
     """A camera with a global shutter."""

@@ -1,0 +1,163 @@
+"""The light of a bench: on while exposures are made, off soon after the last, and watched."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Self
+
+from opu_driver.errors import DeviceStateError, LaserSafetyError, OpuError, SettingError
+from opu_driver.laser import ArmedToken, Laser, log
+
+Progress = Callable[[float], None]
+"""Told, while the light is in use, for how many seconds from now on nothing may happen."""
+
+
+class Light:
+    """The laser's light as a bench uses it.
+
+    A thread watches over it. It darkens an idle bench, and one whose work has stopped on the way:
+    a hung driver, a stopped event loop. It polls the interlock, the key and the faults while the
+    laser emits. Once one of these has ended the emission, the bench stays dark until it is opened
+    anew.
+
+    Args:
+        laser: The laser.
+        holder: What stands in the log as the one who armed it.
+        ceiling_mw: The power that is never exceeded, milliwatts.
+        idle_after_s: Seconds without exposures after which the light goes off.
+        warm_up_s: Seconds that the laser may take to warm up.
+
+    Raises:
+        SettingError: A time that is not positive.
+    """
+
+    def __init__(
+        self,
+        laser: Laser,
+        holder: str,
+        ceiling_mw: float,
+        *,
+        idle_after_s: float,
+        warm_up_s: float,
+    ) -> None:
+        for name, value in (("idle_after_s", idle_after_s), ("warm_up_s", warm_up_s)):
+            if not value > 0:
+                raise SettingError(f"{name} = {value:g}; it must be above 0.")
+        self._laser = laser
+        self._holder = holder
+        self._ceiling_mw = ceiling_mw
+        self._idle_after_s = idle_after_s
+        self._warm_up_s = warm_up_s
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._needed_until = 0.0
+        self._token: ArmedToken | None = None
+        self._tripped = ""
+        self._watch: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self._token = self._laser.arm(self._holder, self._ceiling_mw)
+        self._tripped = ""
+        self._stop.clear()
+        self._watch = threading.Thread(target=self._watch_over, daemon=True, name="bench-light")
+        self._watch.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        try:
+            self._laser.disarm()
+        finally:
+            self._token = None
+            if self._watch is not None:
+                self._watch.join()
+
+    @contextmanager
+    def in_use(self, allowance_s: float) -> Iterator[Progress]:
+        """Light for the exposures in the block; raises at its end if it went out on the way.
+
+        Args:
+            allowance_s: How long the work may go on without a sign of progress. The block calls
+                what it is given with the time until the next sign.
+
+        Raises:
+            LaserSafetyError: Something forbids emission, or ended it.
+            DeviceStateError: The bench is not open.
+        """
+        if self._token is None:
+            raise DeviceStateError("The bench is not open; use it inside `with bench:`.")
+        with self._lock:
+            self._require_trusted()
+            if self._laser.emitting:
+                self._look()
+            else:
+                self._laser.emit(self._token)
+                self._laser.wait_until_warm(self._warm_up_s)
+            self._need_for(allowance_s)
+        try:
+            yield self._need_for
+        finally:
+            with self._lock:
+                self._need_for(0.0)
+                emitting = self._laser.emitting
+        if not emitting:
+            self._tripped = self._tripped or (
+                "the laser went dark during a sequence, because the interlock opened or somebody "
+                "turned it off"
+            )
+            raise LaserSafetyError(
+                f"No frame of this sequence is used: {self._tripped}. Find out why, then close and "
+                "open the bench."
+            )
+
+    def off(self) -> None:
+        """Turn the light off, at once, whatever else goes on; the next use turns it on again."""
+        self._laser.darken()
+
+    def _need_for(self, seconds: float) -> None:
+        self._needed_until = time.monotonic() + seconds
+
+    def _require_trusted(self) -> None:
+        if self._tripped:
+            raise LaserSafetyError(
+                f"The bench has been dark since {self._tripped}. Find out why, then close and open "
+                "the bench."
+            )
+
+    def _watch_over(self) -> None:
+        while not self._stop.wait(min(self._idle_after_s / 4, 0.5)):
+            with self._lock:
+                try:
+                    self._look_after()
+                except OpuError as error:
+                    self._trip(f"the light could not be watched ({error})")
+                    log.error("The bench's light goes off: %s", error)
+                    with suppress(OpuError):
+                        self._laser.darken()
+
+    def _look_after(self) -> None:
+        if not self._laser.emitting:
+            return
+        if time.monotonic() - self._needed_until > self._idle_after_s:
+            self._laser.darken()
+        else:
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            self._laser.check()
+        except LaserSafetyError as error:
+            self._trip(f"something ended the emission ({error})")
+            raise
+
+    def _trip(self, why: str) -> None:
+        self._tripped = self._tripped or why
