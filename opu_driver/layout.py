@@ -103,7 +103,41 @@ class Layout:
         macropixels = cells.reshape(-1, *self.grid)
         if self.levels == 2:
             return self._render_mirrors(macropixels)
-        return self._render_phases(macropixels)
+        return self._paint(np.zeros_like(macropixels), macropixels == 1)
+
+    def render_phases(self, steps: NDArray[np.uint8], turn: int) -> Patterns:
+        """Patterns that show every input lit, each at a phase of its own.
+
+        Args:
+            steps: uint8 `[vector, input]`, phases in units of 2 pi / `turn`.
+            turn: Steps in a full turn.
+
+        Returns:
+            Patterns in the modulator's own storage.
+
+        Raises:
+            PatternError: The modulator does not shift phases, or not by such steps; steps of the
+                wrong shape, type or size.
+        """
+        if self.levels == 2 or self.levels % turn:
+            raise PatternError(
+                f"A modulator of {self.levels} levels does not shift phases by 1/{turn} of a turn. "
+                f"Use a phase modulator whose levels are a multiple of {turn}, or another method."
+            )
+        if steps.ndim != 2 or steps.shape[1] != self.n_inputs or steps.dtype != np.uint8:
+            raise PatternError(
+                f"Phases of {steps.dtype} {list(steps.shape)}; this layout takes uint8 "
+                f"[n, {self.n_inputs}]."
+            )
+        if steps.size and steps.max() >= turn:
+            raise PatternError(f"Phase {steps.max()} of {turn} to a turn; give 0 to {turn - 1}.")
+        cells = np.zeros((len(steps), self.grid[0] * self.grid[1]), np.uint8)
+        cells[:, : self.n_inputs] = steps * np.uint8(self.levels // turn)
+        used = np.arange(cells.shape[1]) < self.n_inputs
+        return self._paint(
+            cells.reshape(-1, *self.grid),
+            np.broadcast_to(used, cells.shape).reshape(-1, *self.grid),
+        )
 
     def _render_mirrors(self, macropixels: NDArray[np.uint8]) -> Patterns:
         rows, columns = self.shape
@@ -115,12 +149,13 @@ class Layout:
         patterns[:, : self.grid[0] * height] = np.repeat(packed, height, axis=1)
         return patterns
 
-    def _render_phases(self, macropixels: NDArray[np.uint8]) -> Patterns:
+    def _paint(self, levels: NDArray[np.uint8], lit: NDArray[np.bool_]) -> Patterns:
+        """Phase levels `[pattern, grid row, grid column]` where lit, the dark pattern elsewhere."""
         height, width = self.macropixel
-        patterns = np.broadcast_to(self._dark, (len(macropixels), *self.shape)).copy()
-        lit = np.repeat(np.repeat(macropixels, height, axis=1), width, axis=2)
-        used = patterns[:, : lit.shape[1], : lit.shape[2]]
-        used[lit == 1] = 0
+        patterns = np.broadcast_to(self._dark, (len(levels), *self.shape)).copy()
+        wide, mask = (np.repeat(np.repeat(v, height, 1), width, 2) for v in (levels, lit))
+        used = patterns[:, : wide.shape[1], : wide.shape[2]]
+        used[mask] = wide[mask]
         return patterns
 
     @cached_property

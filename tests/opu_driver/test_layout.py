@@ -93,3 +93,35 @@ def test_phase_levels_without_pi_are_refused():
 def test_vectors_that_a_layout_cannot_show_are_refused(bits):
     with pytest.raises(PatternError):
         Layout.fit(3, (8, 8)).render(bits)
+
+
+@given(layouts_and_vectors(256), st.integers(0, 3))
+def test_phases_light_every_input_and_nothing_else(case, step):
+    layout, bits = case
+    patterns = layout.render_phases(np.uint8(step) * bits, 4)
+    amplitude = np.exp(2j * np.pi * patterns / layout.levels)
+    height, width = layout.macropixel
+    for vector, picture in zip(bits, amplitude, strict=True):
+        for k in range(layout.grid[0] * layout.grid[1]):
+            row, column = divmod(k, layout.grid[1])
+            block = picture[
+                row * height : (row + 1) * height, column * width : (column + 1) * width
+            ]
+            lit = 1j ** (step * int(vector[k])) if k < layout.n_inputs else 0
+            assert abs(block.mean() - lit) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("levels", "steps", "turn", "match"),
+    [
+        (2, np.zeros((1, 4), np.uint8), 2, "2 levels does not shift phases"),
+        (6, np.zeros((1, 4), np.uint8), 4, "6 levels does not shift phases by 1/4"),
+        (8, np.zeros((1, 3), np.uint8), 4, r"uint8 \[1, 3\]"),
+        (8, np.zeros((1, 4), np.int64), 4, "int64"),
+        (8, np.full((1, 4), 4, np.uint8), 4, "Phase 4 of 4"),
+    ],
+)
+def test_phases_that_cannot_be_shown_are_refused(levels, steps, turn, match):
+    layout = Layout.fit(4, (8, 8), levels)
+    with pytest.raises(PatternError, match=match):
+        layout.render_phases(steps, turn)
