@@ -1,0 +1,1 @@
+"""Real lasers, one driver a file."""
