@@ -100,8 +100,13 @@ class StartSettings:
     ceiling_mw: float | None = None
     warm_up_s: float = 600.0
 
-    def of_camera(self, camera: Camera, modulator: Modulator) -> CameraSettings:
-        """The camera's settings, now that camera and modulator are open and can be asked."""
+    def of_camera(self, camera: Camera, settling_us: float) -> CameraSettings:
+        """The camera's settings, now that the camera is open and can be asked.
+
+        Args:
+            camera: An open camera.
+            settling_us: The time that the modulator takes to settle, microseconds.
+        """
         delay_us = self.trigger_delay_us
         return CameraSettings(
             exposure_us=self.exposure_us,
@@ -109,7 +114,7 @@ class StartSettings:
             pixel_format=self.pixel_format or camera.pixel_formats[0],
             gain_db=self.gain_db,
             trigger=self.trigger,
-            trigger_delay_us=modulator.settling_us if delay_us is None else delay_us,
+            trigger_delay_us=settling_us if delay_us is None else delay_us,
         )
 
 
@@ -148,7 +153,7 @@ class Bench:
         self.laser = laser
         self.name = name
         self.exposures = 0
-        self._start = start
+        self.start = start
         ceiling_mw = start.power_mw if start.ceiling_mw is None else start.ceiling_mw
         if start.power_mw > ceiling_mw:
             raise SettingError(
@@ -179,8 +184,8 @@ class Bench:
                     f"The modulator holds {self.modulator.capacity} patterns; a bench needs room "
                     f"for {SMALLEST_CAPACITY}, of which {MARKERS} are markers. Raise its capacity."
                 )
-            self.laser.set_power_mw(self._start.power_mw)
-            self.configure(self._start.of_camera(self.camera, self.modulator))
+            self.laser.set_power_mw(self.start.power_mw)
+            self.configure(self.start.of_camera(self.camera, self.modulator.settling_us))
             opening.enter_context(self._light)
             self._devices = opening.pop_all()
         return self

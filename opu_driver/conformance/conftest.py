@@ -1,0 +1,78 @@
+"""The devices under test, made anew from the bench file for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opu_driver.bench import Bench
+from opu_driver.bench_file import BenchFile, build_bench, read_bench_file
+from opu_driver.camera import Camera
+from opu_driver.laser import Laser
+from opu_driver.modulator import Modulator, Patterns
+
+
+@pytest.fixture(scope="session")
+def bench_path(pytestconfig: pytest.Config) -> Path:
+    """The bench file."""
+    path = pytestconfig.getoption("--bench")
+    if path is None:
+        raise pytest.UsageError("Name the devices under test: --bench my_bench.toml")
+    return Path(path).absolute()
+
+
+@pytest.fixture(scope="session")
+def bench_file(bench_path: Path) -> BenchFile:
+    """What it says."""
+    return read_bench_file(bench_path)
+
+
+@pytest.fixture
+def closed_bench(bench_file: BenchFile) -> Bench:
+    """The bench, not open."""
+    return build_bench(bench_file)
+
+
+@pytest.fixture
+def bench(closed_bench: Bench) -> Iterator[Bench]:
+    """The bench, open."""
+    with closed_bench:
+        yield closed_bench
+
+
+@pytest.fixture
+def modulator(closed_bench: Bench) -> Iterator[Modulator]:
+    """The modulator alone, open."""
+    with closed_bench.modulator as device:
+        yield device
+
+
+@pytest.fixture
+def camera(closed_bench: Bench) -> Iterator[Camera]:
+    """The camera alone, open and configured."""
+    with closed_bench.camera as device:
+        device.configure(closed_bench.start.of_camera(device, settling_us=0.0))
+        yield device
+
+
+@pytest.fixture
+def laser(closed_bench: Bench) -> Iterator[Laser]:
+    """The laser alone, open."""
+    with closed_bench.laser as device:
+        yield device
+
+
+@pytest.fixture
+def patterns(modulator: Modulator) -> Patterns:
+    """Five random patterns."""
+    return random_patterns(modulator, 5)
+
+
+def random_patterns(modulator: Modulator, count: int, seed: int = 0) -> Patterns:
+    """Random patterns of an open modulator."""
+    top = 256 if modulator.levels == 2 else modulator.levels
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, top, (count, *modulator.pattern_shape), np.uint8, endpoint=False)

@@ -1,0 +1,206 @@
+"""What every laser must do. Emission is as weak and short as the laser permits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from opu_driver.audit_log import default_path
+from opu_driver.bench_file import BenchFile
+from opu_driver.errors import DeviceStateError, LaserSafetyError, SettingError
+from opu_driver.laser import Laser
+
+
+@pytest.fixture
+def ceiling_mw(bench_file: BenchFile) -> float:
+    """The power that the bench file allows."""
+    section = bench_file.laser
+    return section.power_mw if section.ceiling_mw is None else section.ceiling_mw
+
+
+@pytest.fixture
+def dim(laser: Laser, bench_file: BenchFile) -> Laser:
+    """The laser, at the lowest power that is more than nothing."""
+    low, high = laser.power_limits_mw
+    laser.set_power_mw(min(max(low, 0.01 * bench_file.laser.power_mw), high))
+    return laser
+
+
+@pytest.mark.disturbs(0)
+def test_it_is_dark_after_opening(laser: Laser) -> None:
+    assert not laser.emitting
+    assert not laser.status.emitting
+
+
+@pytest.mark.disturbs(0)
+def test_it_tells_what_it_can_do(laser: Laser) -> None:
+    low, high = laser.power_limits_mw
+    assert 0 <= low < high
+    assert 100 < laser.wavelength_nm < 20_000
+    assert 0 <= laser.power_mw <= high * 1.01
+
+
+@pytest.mark.disturbs(0)
+@pytest.mark.parametrize("beyond", [-1.0, 1e9, float("nan"), float("inf")])
+def test_a_power_outside_the_limits_is_refused_and_changes_nothing(
+    laser: Laser, beyond: float
+) -> None:
+    before = laser.power_mw
+    with pytest.raises(SettingError, match="power_mw"):
+        laser.set_power_mw(beyond)
+    assert laser.power_mw == before
+
+
+@pytest.mark.disturbs(0)
+def test_emission_needs_the_armed_token(laser: Laser, ceiling_mw: float) -> None:
+    token = laser.arm("first", ceiling_mw)
+    laser.disarm()
+    with pytest.raises(LaserSafetyError, match="token"):
+        laser.emit(token)
+    assert not laser.emitting
+
+
+@pytest.mark.disturbs(0)
+def test_it_is_armed_by_one_at_a_time_and_says_by_whom(laser: Laser, ceiling_mw: float) -> None:
+    laser.arm("alignment script", ceiling_mw)
+    with pytest.raises(LaserSafetyError, match="alignment script"):
+        laser.arm("second", ceiling_mw)
+    laser.disarm()
+    laser.arm("third", ceiling_mw)
+
+
+@pytest.mark.disturbs(0)
+def test_a_power_above_the_ceiling_emits_nothing(dim: Laser) -> None:
+    power_mw = dim.power_mw
+    token = dim.arm("test", power_mw / 2)
+    with pytest.raises(LaserSafetyError, match="armed up to"):
+        dim.emit(token)
+    assert not dim.emitting
+    with pytest.raises(LaserSafetyError, match="ceiling_mw"):
+        dim.set_power_mw(power_mw)
+
+
+@pytest.mark.disturbs(0)
+def test_a_closed_laser_refuses(laser: Laser, ceiling_mw: float) -> None:
+    laser.close()
+    with pytest.raises(DeviceStateError, match="not open"):
+        laser.arm("test", ceiling_mw)
+    assert not laser.emitting
+
+
+@pytest.mark.disturbs(1)
+def test_it_emits_and_is_dark_after_an_exception(dim: Laser, ceiling_mw: float) -> None:
+    with pytest.raises(RuntimeError, match="on purpose"), dim.emission("test", ceiling_mw):
+        assert dim.emitting
+        raise RuntimeError("on purpose")
+    assert not dim.emitting
+    assert dim.arm("next", ceiling_mw)
+
+
+@pytest.mark.disturbs(1)
+def test_it_is_dark_after_closing_and_opening(dim: Laser, ceiling_mw: float) -> None:
+    dim.emit(dim.arm("test", ceiling_mw))
+    assert dim.emitting
+    dim.close()
+    assert not dim.emitting
+    with dim:
+        assert not dim.emitting
+
+
+@pytest.mark.disturbs(1)
+def test_anyone_may_darken_it(dim: Laser, ceiling_mw: float) -> None:
+    token = dim.arm("test", ceiling_mw)
+    dim.emit(token)
+    dim.darken()
+    assert not dim.emitting
+    dim.emit(token)
+    assert dim.emitting
+
+
+@pytest.mark.disturbs(1)
+def test_what_touches_the_light_is_logged(
+    dim: Laser, ceiling_mw: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "opu.laser"), dim.emission("test", ceiling_mw):
+        pass
+    told = " ".join(record.message for record in caplog.records)
+    for act in ("armed by test", "emission on", "emission off"):
+        assert act in told
+
+
+@pytest.mark.disturbs(2)
+def test_it_takes_the_powers_that_the_bench_file_allows(laser: Laser, ceiling_mw: float) -> None:
+    low, high = laser.power_limits_mw
+    token = laser.arm("test", ceiling_mw)
+    top = min(high, ceiling_mw)
+    for part in (0.25, 0.5, 1.0):
+        wanted = low + part * (top - low)
+        assert laser.set_power_mw(wanted) == pytest.approx(wanted, rel=0.02)
+    laser.emit(token)
+    laser.wait_until_warm(600.0)
+    assert laser.emitting
+
+
+_OWNER = """
+import sys, time
+from opu_driver.bench_file import build_bench, read_bench_file
+from pathlib import Path
+
+file = read_bench_file(Path(sys.argv[1]))
+laser = build_bench(file).laser.open()
+low, high = laser.power_limits_mw
+laser.set_power_mw(min(max(low, 0.01 * file.laser.power_mw), high))
+laser.emit(laser.arm("an owner that will be killed", file.laser.ceiling_mw or file.laser.power_mw))
+print("emitting", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.disturbs(3)
+def test_it_is_dark_within_a_second_of_its_owners_death(
+    bench_path: Path, closed_bench_is_guarded: bool
+) -> None:
+    if not closed_bench_is_guarded:
+        pytest.skip("a virtual laser ends with its process")
+    before = _length(default_path())
+    with subprocess.Popen(
+        [sys.executable, "-c", _OWNER, str(bench_path)], stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "emitting\n"
+        owner.kill()
+        killed = time.time()
+    deadline = time.monotonic() + 20.0
+    lines: list[dict[str, str]] = []
+    while "closed, dark" not in {line["what"] for line in lines}:
+        assert time.monotonic() < deadline, lines
+        time.sleep(0.05)
+        lines = _lines(default_path(), before)
+    dark = next(line for line in lines if line["what"] == "closed, dark")
+    assert datetime.fromisoformat(dark["time"]).timestamp() - killed < 1.0
+
+
+@pytest.fixture
+def closed_bench_is_guarded(bench_file: BenchFile) -> bool:
+    """Whether the bench file's laser has a guardian."""
+    from opu_driver.bench_file import build_bench
+    from opu_driver.guarded_laser import GuardedLaser
+
+    return isinstance(build_bench(bench_file).laser, GuardedLaser)
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _lines(path: Path, start: int) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_bytes()[start:].decode().splitlines()]
