@@ -7,13 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration import sideband
+from calibration import grain, sideband
 from calibration.errors import (
     AliasedCarrierError,
+    AmbiguousHalfPlaneError,
+    CarrierError,
     FramesError,
+    LowVisibilityError,
     NoCarrierError,
     OrdersOverlapError,
+    UndersampledGrainError,
 )
+from calibration.sideband import Sideband
 from calibration.spectrum import HANN_ALIKE, Spectrum, tiles
 from opu_driver.camera import Frames
 from opu_driver.errors import LowSignalError, SaturationError
@@ -23,6 +28,12 @@ MAX_SATURATED_FRACTION = 1e-3
 
 MAX_OVERLAP = 0.1
 """Largest part of the field that |S|^2 may add to the sideband: a nonlinear error."""
+
+MIN_VISIBILITY = 0.05
+"""Fainter fringes are mostly the shot noise of the light that they modulate."""
+
+MAX_RADIUS = 0.25
+"""Sideband radius of a grain of two pixels; two wider discs find no room in any spectrum."""
 
 _SMALLEST = 32  # pixels a side
 _LEAST_LIGHT = 0.01  # of full scale: below it, darkness is why there is no carrier
@@ -86,8 +97,12 @@ def find_carrier(
         SaturationError: More than `MAX_SATURATED_FRACTION` of the pixels are full.
         LowSignalError: No carrier, and hardly any light.
         NoCarrierError: Light, but no sideband.
+        UndersampledGrainError: The speckle's grain is smaller than two pixels.
         AliasedCarrierError: The sideband crosses the Nyquist frequency.
         OrdersOverlapError: |S|^2 adds more than `MAX_OVERLAP` of the field to the sideband.
+        AmbiguousHalfPlaneError: The column frequency is 0 within three standard deviations, so
+            that chance would say whether the field or its conjugate is measured.
+        LowVisibilityError: The fringes are fainter than `MIN_VISIBILITY`.
     """
     _refuse_bad_frames(frames)
     if saturation_level is not None:
@@ -99,11 +114,23 @@ def find_carrier(
         )
     coarse = Spectrum.of(tiles(frames))
     try:
-        found, sigmas = sideband.fit(Spectrum.of(frames), sideband.search(coarse))
-    except NoCarrierError:
-        _refuse_darkness(frames, saturation_level, black_level)
+        carrier, found = _fit(frames, coarse)
+        _refuse_aliasing(carrier)
+        _refuse_overlap(carrier, coarse)
+    except CarrierError as error:
+        if isinstance(error, NoCarrierError):
+            _refuse_darkness(frames, saturation_level, black_level)
+        _refuse_fine_grain(coarse)
         raise
-    row_sigma, column_sigma, radius_sigma = sigmas
+    _refuse_ambiguity(carrier)
+    _refuse_faint_fringes(found, float(frames.mean(dtype=np.float64)) - black_level)
+    return carrier
+
+
+def _fit(frames: Frames, coarse: Spectrum) -> tuple[Carrier, Sideband]:
+    found, (row_sigma, column_sigma, radius_sigma) = sideband.fit(
+        Spectrum.of(frames), sideband.search(coarse)
+    )
     carrier = Carrier(
         row=found.row,
         column=found.column,
@@ -112,9 +139,7 @@ def find_carrier(
         radius=found.radius,
         radius_sigma=radius_sigma,
     )
-    _refuse_aliasing(carrier)
-    _refuse_overlap(carrier, coarse)
-    return carrier
+    return carrier, found
 
 
 def _refuse_bad_frames(frames: Frames) -> None:
@@ -148,6 +173,38 @@ def _refuse_darkness(frames: Frames, saturation_level: float | None, black_level
             f"No sideband, and hardly any light: the mean is {light:.3g} grey values above black "
             f"({black_level:g}), and more than {least:.3g} is needed. Check that the laser is on "
             "and both arms are open; lengthen the exposure."
+        )
+
+
+def _refuse_fine_grain(spectrum: Spectrum) -> None:
+    """Say that frames without a usable sideband are under-sampled, if they are."""
+    radius = grain.sideband_radius(spectrum)
+    if radius is not None and radius > 1.04 * MAX_RADIUS:  # it is known to a few per cent
+        raise UndersampledGrainError(
+            f"A speckle grain has {0.5 / radius:.2f} pixels (sideband radius {radius:.2f} "
+            f"cycles/pixel); {0.5 / MAX_RADIUS:g} pixels are the least that any carrier can serve, "
+            "and 4 are clean. Make the speckle coarser: a smaller aperture, or more magnification."
+        )
+
+
+def _refuse_ambiguity(carrier: Carrier) -> None:
+    if abs(carrier.column) < 3 * carrier.column_sigma:
+        raise AmbiguousHalfPlaneError(
+            f"The sideband at ({carrier.row:+.5f}, {carrier.column:+.5f}) cycles/pixel has column "
+            f"frequency 0 within three standard deviations ({3 * carrier.column_sigma:.2g}), and "
+            "the sign of that frequency is what tells the field from its conjugate twin. Tilt the "
+            "reference along the rows, too."
+        )
+
+
+def _refuse_faint_fringes(found: Sideband, mean_grey: float) -> None:
+    fringes = math.sqrt(max(found.bright, 0.0) * math.pi) * found.radius  # rms of |R* S|
+    visibility = 2 * fringes / mean_grey if mean_grey > 0 else math.inf
+    if visibility < MIN_VISIBILITY:
+        raise LowVisibilityError(
+            f"The fringes have a visibility of {visibility:.2%}; at least {MIN_VISIBILITY:.0%} is "
+            "needed. Balance the two arms (reference to signal about 4:1), and check that their "
+            "path difference is well within the laser's coherence length and that nothing shakes."
         )
 
 

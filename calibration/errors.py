@@ -28,12 +28,48 @@ class OrdersOverlapError(CarrierError):
     """The speckle's own spectrum at zero frequency reaches into the sideband."""
 
 
+class UndersampledGrainError(CarrierError):
+    """Grains of speckle smaller than two pixels: no carrier separates field and twin."""
+
+
+class AmbiguousHalfPlaneError(CarrierError):
+    """A sideband so near column frequency 0 that it cannot be told from its conjugate twin."""
+
+
+class LowVisibilityError(CarrierError):
+    """Fringes too faint against the light that they modulate."""
+
+
 class DriftError(CalibrationError):
     """The interferometer moved too far between references to be followed."""
 
 
 class QualityError(CalibrationError):
     """A measured quality figure lies outside its limit."""
+
+
+class NoiseError(QualityError):
+    """The matrix is mostly noise: fields do not repeat, or hardly."""
+
+
+class DeadPixelsError(QualityError):
+    """Pixels that never change, or modes that no light of the modulator reaches."""
+
+
+class HalfPlaneError(QualityError):
+    """Fields are the complex conjugates of what they were: the fringes tilt the other way."""
+
+
+class DecorrelationError(QualityError):
+    """The medium or the alignment changed while it was being measured."""
+
+
+class NonlinearityError(QualityError):
+    """Fields do not add up: saturation, overlapping orders, or light that leaks."""
+
+
+class SingularValuesError(QualityError):
+    """The matrix is no random one: inputs without light, or a pattern common to all of them."""
 
 
 class StaleCalibrationError(CalibrationError):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -25,6 +26,8 @@ from calibration.spectrum import HANN_ALIKE, HANN_WIDTH, Spectrum
 _RADII = np.geomspace(0.0234, 0.26, 26)  # from three bins of the coarse spectrum on
 _GLARE = 0.01  # of the brightest: hides from the search what leaks past the taper
 _HAZE = 0.001  # of the sideband: the same for the fit, and a background for frames without noise
+_REACH = 4  # bins over which a sharp edge makes its neighbours alike
+_EDGE_BIAS = 0.05  # bins by which a radius may be off: the taper's edge is not quite Gaussian
 _CONTRAST = 0.05  # sideband above background; a field buried deeper is of no use
 _EVIDENCE = 20.0  # ln L gained by a sideband; noise and bare speckle gain up to 15
 
@@ -157,14 +160,16 @@ def fit(spectrum: Spectrum, start: Sideband) -> tuple[Sideband, tuple[float, flo
     """
     for _ in range(2):  # the second time with the bins that belong to the first time's disc
         near = _Neighbourhood.of(spectrum, start)
-        values, covariance = _most_likely(near, start)
+        values, deviations = _most_likely(near, start)
         row, column, radius = start.row + values[0], start.column + values[1], values[2]
         if not 0.5 < radius / start.radius < 2 or np.hypot(*values[:2]) > start.radius:
             raise _not_a_disc(start, row, column, radius)
         start = Sideband(
             float(row), float(column), float(radius), math.exp(values[4]), math.exp(values[7])
         )
-    row_sigma, column_sigma, radius_sigma = np.sqrt(np.diag(covariance)[:3]).tolist()
+    row_sigma, column_sigma, radius_sigma = deviations.tolist()
+    coarseness = _EDGE_BIAS / math.sqrt(math.prod(spectrum.shape))
+    radius_sigma = math.hypot(radius_sigma, coarseness)
     return start.in_half_plane(), (row_sigma, column_sigma, radius_sigma)
 
 
@@ -217,14 +222,16 @@ class _Neighbourhood:
             used=used,
         )
 
-    def alike(self, slopes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sums over each bin's neighbours, weighted by how alike the taper has made them."""
-        sums = np.empty_like(slopes)
-        for values, neighbours in zip(slopes.T, sums.T, strict=True):
+    def with_neighbours(
+        self, values: NDArray[np.float64], weights: NDArray[np.floating[Any]]
+    ) -> NDArray[np.float64]:
+        """Sums `[bin, value]` over each bin's neighbours, weighted along rows and columns."""
+        sums = np.empty_like(values)
+        for own, neighbours in zip(values.T, sums.T, strict=True):
             grid = np.zeros(self.used.shape)
-            grid[self.used] = values
+            grid[self.used] = own
             for axis in (0, 1):
-                grid = convolve1d(grid, HANN_ALIKE, axis=axis, mode="wrap")
+                grid = convolve1d(grid, weights, axis=axis, mode="wrap")
             neighbours[:] = grid[self.used]
         return sums
 
@@ -232,12 +239,7 @@ class _Neighbourhood:
 def _most_likely(
     near: _Neighbourhood, start: Sideband
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The parameters of `_log_model` that maximise the likelihood, and their covariance.
-
-    The covariance is F^-1 V F^-1: F the Fisher information of independent bins, V the score's
-    variance with the correlation of neighbouring bins, and with the measured variance of P / m (1
-    for one frame, less for the mean of several different ones).
-    """
+    """The parameters of `_log_model` that maximise the likelihood, and what `_deviations` tells."""
     softness = max(near.sharpest, 0.1 * start.radius)
     values = np.array(
         [0, 0, start.radius, math.log(softness), math.log(start.bright), 0, 0,
@@ -266,10 +268,31 @@ def _most_likely(
         damping /= 10
         if gained < 1e-6:
             break
-    scatter = float(np.mean((near.power * np.exp(-log_m) - 1) ** 2))
-    inverse = np.linalg.inv(slopes.T @ slopes)
-    covariance = scatter * inverse @ (slopes.T @ near.alike(slopes)) @ inverse
-    return values, covariance
+    return values, _deviations(near, slopes, near.power * np.exp(-log_m) - 1)
+
+
+def _deviations(
+    near: _Neighbourhood, slopes: NDArray[np.float64], surprise: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Standard deviations of centre and radius: row, column, radius.
+
+    A bin's influence on the parameters is its surprise P / m - 1 times F^-1 slope, F the Fisher
+    information of independent bins. Their covariance is the sum over all pairs of bins of the
+    product of their influences, and there are two ways to it. If the model were exact, a pair would
+    be correlated as the taper makes neighbours (`HANN_ALIKE`). But the bins just beyond a sharp
+    edge, which weigh most where there is little noise, all show the tails of the same few bright
+    ones; the products themselves, summed over pairs up to `_REACH` bins apart (Newey and West,
+    Econometrica 55, 703 (1987)), know of that, and scatter more themselves. The larger is told.
+    """
+    influence = np.linalg.solve(slopes.T @ slopes, slopes.T).T[:, :3]
+    expected = float(np.mean(surprise**2)) * np.sum(
+        influence * near.with_neighbours(influence, HANN_ALIKE), axis=0
+    )
+    own = influence * surprise[:, None]
+    fading = 1 - np.abs(np.arange(-_REACH, _REACH + 1)) / (_REACH + 1)
+    measured = np.sum(own * near.with_neighbours(own, fading), axis=0)
+    deviations: NDArray[np.float64] = np.sqrt(np.maximum(expected, measured))
+    return deviations
 
 
 def _log_model(
