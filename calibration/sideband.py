@@ -284,7 +284,8 @@ def _deviations(
     ones; the products themselves, summed over pairs up to `_REACH` bins apart (Newey and West,
     Econometrica 55, 703 (1987)), know of that, and scatter more themselves. The larger is told.
     """
-    influence = np.linalg.solve(slopes.T @ slopes, slopes.T).T[:, :3]
+    solved = np.linalg.solve(slopes.T @ slopes, slopes.T)
+    influence: NDArray[np.float64] = solved[:3].T.astype(np.float64)
     expected = float(np.mean(surprise**2)) * np.sum(
         influence * near.with_neighbours(influence, HANN_ALIKE), axis=0
     )
