@@ -126,7 +126,8 @@ class GuardedLaser(Laser):
         self._ask("arm", ceiling_mw=ceiling_mw)
 
     def _disarm(self) -> None:
-        self._ask("disarm")
+        if self._guardian is not None:
+            self._ask("disarm")
 
     def _ask(self, what: str, **arguments: Any) -> Any:
         with self._asking:
@@ -203,7 +204,7 @@ def _start() -> subprocess.Popen[str]:
     if sys.platform == "win32":
         apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return subprocess.Popen(
-        [sys.executable, "-m", "opu_driver.guardian"],
+        [sys.executable, "-c", "from opu_driver.guardian import main; main()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,7 +1,5 @@
 """The guardian: a process that drives a laser and darkens it when its owner dies or hangs.
 
-    python -m opu_driver.guardian
-
 The laser's driver runs here and nowhere else, since a serial port can be open only once; the owner
 speaks to it through `opu_driver.guarded_laser`, one line of JSON each way over standard input and
 output. Two things end the emission without the owner's doing: the end of its pipe, which comes
@@ -250,7 +248,3 @@ def main() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_listen, args=(sys.stdin, requests), daemon=True).start()
     Guardian(answer).serve(requests)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,9 +9,11 @@ A package brings a driver of its own by declaring an entry point in the group `o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from opu_driver.camera import Camera
 from opu_driver.device import Device
@@ -33,14 +35,39 @@ class Kind(StrEnum):
         return {"modulator": Modulator, "camera": Camera, "laser": Laser}[self.value]
 
 
-_OWN = {
+@dataclass(frozen=True)
+class OwnDriver:
+    """A driver of ours.
+
+    Attributes:
+        path: Where its class is, `module:class`.
+        extra: The extra of this package that brings the libraries it needs; empty for none.
+    """
+
+    path: str
+    extra: str = ""
+
+    def load(self) -> Any:
+        """The driver class."""
+        module, name = self.path.split(":")
+        return getattr(import_module(module), name)
+
+
+OWN = {
     Kind.MODULATOR: {
-        "virtual-dmd": "opu_driver.virtual.modulators:VirtualDMD",
-        "virtual-slm": "opu_driver.virtual.modulators:VirtualSLM",
+        "virtual-dmd": OwnDriver("opu_driver.virtual.modulators:VirtualDMD"),
+        "virtual-slm": OwnDriver("opu_driver.virtual.modulators:VirtualSLM"),
+        "display": OwnDriver("opu_driver.modulators.display:Display", "gui"),
     },
-    Kind.CAMERA: {"virtual": "opu_driver.virtual.camera:VirtualCamera"},
-    Kind.LASER: {"virtual": "opu_driver.virtual.laser:VirtualLaser"},
+    Kind.CAMERA: {
+        "virtual": OwnDriver("opu_driver.virtual.camera:VirtualCamera"),
+    },
+    Kind.LASER: {
+        "virtual": OwnDriver("opu_driver.virtual.laser:VirtualLaser"),
+        "cobolt": OwnDriver("opu_driver.lasers.cobolt:Cobolt", "serial"),
+    },
 }
+"""Our own drivers."""
 
 
 def _others(kind: Kind) -> dict[str, EntryPoint]:
@@ -49,7 +76,7 @@ def _others(kind: Kind) -> dict[str, EntryPoint]:
 
 def names(kind: Kind) -> list[str]:
     """The names of all drivers of a kind, our own first."""
-    own = list(_OWN[kind])
+    own = list(OWN[kind])
     return own + sorted(set(_others(kind)) - set(own))
 
 
@@ -62,9 +89,8 @@ def find(kind: Kind, name: str) -> type[Device]:
     """
     others = _others(kind)
     try:
-        if name in _OWN[kind]:
-            module, attribute = _OWN[kind][name].split(":")
-            driver = getattr(import_module(module), attribute)
+        if name in OWN[kind]:
+            driver = OWN[kind][name].load()
         elif name in others:
             driver = others[name].load()
         else:
