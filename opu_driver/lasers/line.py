@@ -67,7 +67,11 @@ class Line(ABC):
             DriverMissingError: The library behind it is not installed.
         """
         with self._lock:
-            self._connect()
+            try:
+                self._connect()
+            except BaseException:
+                self._disconnect()
+                raise
             self._in_step = True
 
     def close(self) -> None:
@@ -105,6 +109,20 @@ class Line(ABC):
                 raise
             self._last_answer = time.monotonic()
             return answer
+
+    def say(self, command: str) -> None:
+        """Send a command that has no answer.
+
+        Raises:
+            DeviceLostError: The port is gone, or there is something on the line.
+        """
+        with self._lock:
+            try:
+                self._begin()
+                self._send(command)
+            except self._failures as error:
+                self._in_step = False
+                raise self._lost(f"it failed at {command!r} ({error})") from error
 
     def tell(self, command: str) -> None:
         """Send a command, and throw away whatever comes back until the line is quiet.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,10 @@ class SerialLine(Line):
             return
         # pyserial leaves a socket open whose other end is gone already.
         socket = getattr(port, "_socket", None)
-        try:
+        with suppress(*_FAILURES):  # it is gone, and so is the need to close it
             if socket is not None:
                 socket.close()
             port.close()
-        except _FAILURES:
-            pass  # it is gone, and so is the need to close it
 
     def _send(self, command: str) -> None:
         self._require_port().write((command + self._ending).encode("ascii"))
