@@ -1,0 +1,1 @@
+"""Real cameras, one driver a file; vendors' libraries are imported when a camera is opened."""
