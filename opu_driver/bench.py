@@ -308,6 +308,34 @@ class Bench:
             self._light.off()
             raise
 
+    def dark_frames(self, count: int) -> Frames:
+        """Frames with the laser dark: what the camera sees of itself, and of the room.
+
+        Args:
+            count: How many, at least 1 and at most what the modulator holds.
+
+        Returns:
+            Grey values `[frame, row, column]`.
+
+        Raises:
+            PatternError: More frames than the modulator holds patterns.
+            FrameMismatchError, CaptureTimeoutError: As `expose`.
+        """
+        self.darken()
+        _, off = self._marker_patterns
+        self.modulator.load(np.repeat(off, count, axis=0))
+        block = self._taken(count, lambda _: None, None)
+        self._check(block, count)
+        return block.frames
+
+    @property
+    def frame_offset(self) -> int | None:
+        """By how many frames the camera lags behind the modulator; None before it is measured.
+
+        It is measured before the first exposures, and made up for.
+        """
+        return self._frame_offset
+
     def darken(self) -> None:
         """Turn the light off now; the next exposure turns it on again."""
         self._light.off()
@@ -432,19 +460,24 @@ class Bench:
         return True
 
     def _exposed(self, count: int, meanwhile: Callable[[], None] | None) -> FrameBlock:
-        """The frames of the loaded batch, as they come."""
-        stepped = self.settings.trigger is Trigger.SOFTWARE
+        """The frames of the loaded batch in the laser's light, as they come."""
         with self._light.in_use(self._patience_s(count)) as progress:
-            self.camera.arm(count)
-            try:
-                if stepped:
-                    block = self._step_through(count, progress, meanwhile)
-                else:
-                    block = self._run_through(count, progress, meanwhile)
-            finally:
-                self.camera.disarm()
+            block = self._taken(count, progress, meanwhile)
         self.exposures += count
         return block
+
+    def _taken(
+        self, count: int, progress: Progress, meanwhile: Callable[[], None] | None
+    ) -> FrameBlock:
+        """The frames of the loaded batch, in whatever light there is."""
+        take = (
+            self._step_through if self.settings.trigger is Trigger.SOFTWARE else self._run_through
+        )
+        self.camera.arm(count)
+        try:
+            return take(count, progress, meanwhile)
+        finally:
+            self.camera.disarm()
 
     def _patience_s(self, count: int) -> float:
         """How long to wait for `count` exposures that follow each other."""

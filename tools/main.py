@@ -15,6 +15,8 @@ import typer
 from tools.acquire import acquire
 from tools.calibrate import calibrate
 from tools.demo import demo
+from tools.devices import devices
+from tools.doctor import doctor
 from tools.init import init
 from tools.inspect import inspect
 from tools.interruption import InterruptError, interruptible
@@ -29,6 +31,10 @@ _EXAMPLES = """
 `opu demo` — everything once, on a simulated bench, in two minutes
 
 `opu init --out bench.toml` — a bench file to edit
+
+`opu devices` — what is connected, and what to install
+
+`opu doctor --bench bench.toml` — look the bench over
 
 `opu calibrate --bench bench.toml --inputs 10 --out bench-10.h5`
 
@@ -50,6 +56,8 @@ app = typer.Typer(
 )
 app.command(rich_help_panel="Start here")(demo)
 app.command(rich_help_panel="Start here")(init)
+app.command(rich_help_panel="Start here")(devices)
+app.command(rich_help_panel="Bench")(doctor)
 app.command(rich_help_panel="Bench")(calibrate)
 app.command(rich_help_panel="Bench")(acquire)
 app.command(rich_help_panel="Bench")(inspect)

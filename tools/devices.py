@@ -1,0 +1,84 @@
+"""`opu devices`: which drivers there are, what they need, and what is connected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tools.json_file import JsonOption, write_json
+from tools.terminal import results
+
+if TYPE_CHECKING:
+    from opu_driver.device import Found
+    from opu_driver.registry import Kind
+
+
+@dataclass(frozen=True)
+class DriverState:
+    """A driver, as it stands on this machine.
+
+    Attributes:
+        kind: Modulator, camera or laser.
+        name: What a bench file calls it.
+        ready: Whether what it needs is installed.
+        found: The devices that are connected now.
+        remedy: What to install or do; empty if nothing.
+    """
+
+    kind: Kind
+    name: str
+    ready: bool
+    found: tuple[Found, ...]
+    remedy: str
+
+
+def devices(json: JsonOption = None) -> None:
+    """List the drivers, what is connected, and what to install for the rest.
+
+    Nothing is opened or disturbed. Serial ports that do not say by their USB identity that they
+    are a laser's are not asked.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    states = driver_states()
+    table = Table(title="Drivers", title_justify="left", title_style="bold", header_style="dim")
+    for column in ("kind", "driver", "connected, with the keys of the bench file", "to do"):
+        table.add_column(column, overflow="fold")
+    for state in states:
+        connected = "\n".join(map(described, state.found)) or ("nothing" if state.ready else "")
+        table.add_row(*map(escape, (state.kind.value, state.name, connected, state.remedy)))
+    results().print(table)
+    results().print("`opu init` writes a bench file for what is connected.")
+    write_json(json, states)
+
+
+def driver_states() -> list[DriverState]:
+    """All drivers of this machine, virtual ones left out."""
+    from opu_driver.registry import Kind, names
+
+    return [
+        _state(kind, name)
+        for kind in Kind
+        for name in names(kind)
+        if not name.startswith("virtual")
+    ]
+
+
+def described(found: Found) -> str:
+    """A device and how a bench file addresses it."""
+    keys = ", ".join(f"{name} = {value!r}" for name, value in found.options.items())
+    return f"{found.identity} ({keys})" if keys else str(found.identity)
+
+
+def _state(kind: Kind, name: str) -> DriverState:
+    from opu_driver.errors import DeviceError, DriverMissingError
+    from opu_driver.registry import find
+
+    try:
+        found = tuple(find(kind, name).discover())
+    except DriverMissingError as error:
+        return DriverState(kind, name, ready=False, found=(), remedy=str(error))
+    except DeviceError as error:
+        return DriverState(kind, name, ready=True, found=(), remedy=str(error))
+    return DriverState(kind, name, ready=True, found=found, remedy="")
