@@ -1,20 +1,26 @@
 """The calibration: what was measured, on what, how well, and when it stops being true.
 
 On disk it is an HDF5 file behind a user block of 512 bytes, whose one line of text names the
-schema and the SHA-256 of all that follows: a damaged file is recognised before it is parsed.
+schema and the SHA-256 of all that follows: a damaged file is recognised before it is parsed. What
+is parsed is not believed either: every part is checked for its kind, its shape and its values.
+
+Schema 2 has the figures and curves that `quality.Quality` gives a default. A file of schema 1 is
+read as a calibration in which they were not measured; the file itself is never changed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -26,10 +32,30 @@ from calibration.setup import Setup, from_json, to_json
 from calibration.twin import DigitalTwin
 from opu_driver.bench import Bench
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+READABLE_VERSIONS = (1, 2)
 
 _MAGIC = b"opu-calibration"
 _USER_BLOCK = 512
+_BLOCK_BYTES = 1 << 26  # of the matrix that are looked at at a time
+_IN_MEMORY_BYTES = 1 << 30  # a larger matrix stays in its file, and is mapped
+
+_UNREADABLE = (OSError, KeyError, TypeError, ValueError, RuntimeError, MemoryError)
+"""What h5py raises on content that it cannot make sense of, and our own checks."""
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+_ARRAYS = {
+    "T": np.dtype(np.complex64),
+    "reference": np.dtype(np.complex64),
+    "bias": np.dtype(np.complex64),
+    "singular_values": np.dtype(np.float32),
+    "gains": np.dtype(np.complex64),
+    "fidelities": np.dtype(np.float32),
+}
+_CURVES = ("singular_values", "gains", "fidelities")  # of the quality
+_CURVES_OF_1 = ("singular_values",)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,11 +80,6 @@ class Calibration(Setup):
     expires_at: str
 
     @property
-    def n_modes(self) -> int:
-        """Complex modes, points of the field's grid."""
-        return len(self.T)
-
-    @property
     def n_outputs(self) -> int:
         """Real outputs: real and imaginary part of each mode."""
         return 2 * self.n_modes
@@ -66,7 +87,8 @@ class Calibration(Setup):
     @cached_property
     def scale(self) -> float:
         """Factor from fields to outputs that gives the entries of B unit mean square."""
-        return float(np.sqrt(2.0 / np.mean(np.abs(self.T) ** 2, dtype=np.float64)))
+        power = sum(float(np.linalg.norm(rows)) ** 2 for rows in _blocks(self.T))
+        return float(np.sqrt(2.0 * self.T.size / power))
 
     @cached_property
     def output_modes(self) -> NDArray[np.intp]:
@@ -95,7 +117,8 @@ class Calibration(Setup):
     def fingerprint(self) -> str:
         """Identity of B: a hash of T."""
         digest = hashlib.sha256(repr(self.T.shape).encode())
-        digest.update(self.T.tobytes())
+        for rows in _blocks(self.T):
+            digest.update(rows.tobytes())
         return digest.hexdigest()[:32]
 
     def twin(self) -> DigitalTwin:
@@ -120,6 +143,9 @@ class Calibration(Setup):
     def save(self, path: str | Path) -> Path:
         """Write the calibration; it is there whole or not at all.
 
+        Whatever happens on the way, a full disk or a killed process, no file of that name appears
+        or changes; of two who write to one name at the same time, one is refused.
+
         Raises:
             CalibrationFileError: The file exists already, or cannot be written.
         """
@@ -128,62 +154,154 @@ class Calibration(Setup):
         try:
             with _written_aside(path) as aside:
                 self._write(aside)
-                refuse_existing(path)
-                aside.replace(path)
-        except OSError as error:
+                _publish(aside, path)
+        except (OSError, RuntimeError) as error:  # HDF5 tells of a full disk in either way
             raise CalibrationFileError(
-                f"The calibration cannot be written to {path}: {error}. Name a folder that exists "
-                "and that you may write to."
+                f"The calibration cannot be written to {path}: {error}. Name a folder that exists, "
+                "that you may write to, and that has room."
             ) from error
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a calibration that `save` has written.
+        """Read a calibration that `save` has written, also one of an earlier schema.
 
         Raises:
             CalibrationFileError: The file is missing, damaged, truncated, of another schema, or
                 no calibration; the message says which, and what was expected.
         """
         path = Path(path)
-        _verify(path)
+        schema = _verify(path)
         try:
             with h5py.File(path, "r") as file:
-                setup, more = from_json(file.attrs["header"])
-                quality = Quality(
-                    **more.pop("quality"), singular_values=file["singular_values"][...]
-                )
-                return cls(
-                    **{name: getattr(setup, name) for name in Setup.__dataclass_fields__},
-                    T=file["T"][...],
-                    reference=file["reference"][...],
-                    bias=file["bias"][...],
-                    quality=quality,
-                    **more,
-                )
-        except (OSError, KeyError, TypeError, ValueError) as error:
+                return cls._read(file, path, schema)
+        except _UNREADABLE as error:
             raise CalibrationFileError(
-                f"{path} is intact but does not hold what schema {SCHEMA_VERSION} asks for: "
+                f"{path} is intact but does not hold what schema {schema} asks for: "
                 f"{error}. It was written by other software."
             ) from error
 
+    @classmethod
+    def _read(cls, file: h5py.File, path: Path, schema: int) -> Self:
+        """The calibration in an open file.
+
+        Raises:
+            ValueError: What is in it is no calibration; the message says what.
+        """
+        header = file.attrs["header"]
+        if not isinstance(header, str):
+            raise ValueError(f"the header is {type(header).__name__}, no text")
+        setup, more = from_json(header)
+        curves = _CURVES_OF_1 if schema == 1 else _CURVES
+        n_modes = setup.n_modes
+        shapes = {"T": (n_modes, setup.n_inputs), "reference": (n_modes,), "bias": (n_modes,)}
+        measured: dict[str, Any] = {
+            name: _array(file, path, name, shape) for name, shape in shapes.items()
+        }
+        figures: dict[str, Any] = _numbers(more.get("quality"), schema)
+        drawn: dict[str, Any] = {name: _array(file, path, name, (None,)) for name in curves}
+        return cls(
+            **{name: getattr(setup, name) for name in Setup.__dataclass_fields__},
+            **measured,
+            quality=Quality(**figures, **drawn),
+            made_at=_moment(more, "made_at"),
+            expires_at=_moment(more, "expires_at"),
+        )
+
     def _write(self, path: Path) -> None:
-        quality = asdict(self.quality)
-        singular_values = quality.pop("singular_values")
+        curves = {name: getattr(self.quality, name) for name in _CURVES}
+        arrays = {"T": self.T, "reference": self.reference, "bias": self.bias, **curves}
         with h5py.File(path, "w", userblock_size=_USER_BLOCK) as file:
             file.attrs["header"] = to_json(
-                self, quality=quality, made_at=self.made_at, expires_at=self.expires_at
+                self,
+                quality=self.quality.numbers(),
+                made_at=self.made_at,
+                expires_at=self.expires_at,
             )
-            file["T"] = self.T
-            file["T"].attrs["unit"] = "grey values / (us mW)"
-            file["reference"] = self.reference
-            file["bias"] = self.bias
-            file["singular_values"] = singular_values
+            for name, values in arrays.items():
+                file.create_dataset(name, data=values, dtype=_ARRAYS[name])
+            for name in ("T", "reference", "bias"):
+                file[name].attrs["unit"] = "grey values / (us mW)"
         digest = _digest(path)
         with path.open("r+b") as block:
-            block.write(_seal(digest))
+            block.write(_seal(SCHEMA_VERSION, digest))
             block.flush()
             os.fsync(block.fileno())
+
+
+def _quality_numbers() -> list[str]:
+    return [f.name for f in fields(Quality) if f.name not in _CURVES]
+
+
+def _blocks(matrix: NDArray[np.complex64]) -> Iterator[NDArray[np.complex64]]:
+    """A matrix by rows, some at a time: it may be one that does not fit into memory."""
+    step = max(1, _BLOCK_BYTES // max(1, matrix[:1].nbytes))
+    for first in range(0, len(matrix), step):
+        yield matrix[first : first + step]
+
+
+def _array(file: h5py.File, path: Path, name: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
+    """One array of a file, of the kind and shape it has to be; a large one is mapped.
+
+    Raises:
+        ValueError: It is missing, or another.
+    """
+    part = file.get(name) if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(part, h5py.Dataset):
+        raise ValueError(f"it has no {name}")
+    dtype = _ARRAYS[name]
+    fits = len(part.shape) == len(shape) and all(
+        wanted in (None, there) for wanted, there in zip(shape, part.shape, strict=True)
+    )
+    if part.dtype != dtype or not fits:
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{name} is {part.dtype} {list(part.shape)}, no {dtype} [{wanted}]")
+    place = part.id.get_offset()
+    if part.size and place is None:
+        raise ValueError(f"{name} does not lie in one piece")
+    values: NDArray[Any]
+    if part.nbytes > _IN_MEMORY_BYTES:
+        values = np.memmap(path, dtype, "r", place, part.shape)
+    else:
+        values = part[...]
+    if name != "fidelities" and not all(np.isfinite(rows).all() for rows in _blocks(values)):
+        raise ValueError(f"{name} has values that are not finite")
+    return values
+
+
+def _numbers(content: Any, schema: int) -> dict[str, float]:
+    """The quality's figures; of schema 1 those that it knew.
+
+    Raises:
+        ValueError: One is missing, unknown or no number.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("it has no quality")
+    known = _quality_numbers()
+    later = {f.name for f in fields(Quality) if f.default is not MISSING} if schema == 1 else set()
+    for name in known:
+        if name not in content and name not in later:
+            raise ValueError(f"the quality has no {name}")
+    for name, value in content.items():
+        if name not in known or name in later:
+            raise ValueError(f"the quality has {name}, which is unknown")
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"the quality's {name} is {value!r}, no number")
+    return {name: float(value) for name, value in content.items()}
+
+
+def _moment(content: dict[str, Any], name: str) -> str:
+    """A time with its zone, as ISO 8601 text.
+
+    Raises:
+        ValueError: There is none of this name.
+    """
+    text = content.get(name)
+    if not isinstance(text, str):
+        raise ValueError(f"it has no {name}")
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError(f"{name} = {text!r} has no time zone")
+    return text
 
 
 def refuse_existing(path: Path) -> None:
@@ -202,11 +320,34 @@ def refuse_existing(path: Path) -> None:
 @contextlib.contextmanager
 def _written_aside(path: Path) -> Iterator[Path]:
     """A temporary file in the same folder, gone at the end unless it was renamed."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         yield aside
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _publish(aside: Path, path: Path) -> None:
+    """Give a file its name, unless somebody has taken it: in one step that cannot be half done.
+
+    Raises:
+        CalibrationFileError: There is a file of that name by now.
+        OSError: It cannot be named so.
+    """
+    try:
+        # A link is refused where there is a file; on Windows, so is a new name.
+        if os.name == "nt":
+            aside.rename(path)
+        else:
+            path.hardlink_to(aside)
+    except FileExistsError:
+        refuse_existing(path)
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        refuse_existing(path)  # on a file system without links, one has to look and then act
+        aside.rename(path)
 
 
 def _digest(path: Path) -> str:
@@ -215,12 +356,17 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _seal(digest: str) -> bytes:
-    line = b"%s schema %d sha256 %s\n" % (_MAGIC, SCHEMA_VERSION, digest.encode())
+def _seal(schema: int, digest: str) -> bytes:
+    line = b"%s schema %d sha256 %s\n" % (_MAGIC, schema, digest.encode())
     return line.ljust(_USER_BLOCK, b"\0")
 
 
-def _verify(path: Path) -> None:
+def _verify(path: Path) -> int:
+    """The schema of a file that is what was written.
+
+    Raises:
+        CalibrationFileError: It is not, or cannot be read.
+    """
     try:
         with path.open("rb") as file:
             seal = file.read(_USER_BLOCK)
@@ -235,13 +381,17 @@ def _verify(path: Path) -> None:
             f"{path} is no calibration: it does not begin with '{_MAGIC.decode()} schema ...'. "
             "Name a file that `opu calibrate` has written."
         )
-    if words[2] != b"%d" % SCHEMA_VERSION:
+    schemas = {b"%d" % schema: schema for schema in READABLE_VERSIONS}
+    if words[2] not in schemas:
+        readable = " and ".join(map(str, READABLE_VERSIONS))
         raise CalibrationFileError(
-            f"{path} has schema {words[2].decode(errors='replace')}; this software reads schema "
-            f"{SCHEMA_VERSION}. Calibrate again, or use the software that has written it."
+            f"{path} has schema {words[2].decode(errors='replace')}; this software reads schemas "
+            f"{readable}. Calibrate again, or use the software that has written it."
         )
-    if seal != _seal(digest):
+    schema = schemas[words[2]]
+    if seal != _seal(schema, digest):
         raise CalibrationFileError(
             f"{path} is damaged or truncated: its content has the SHA-256 {digest}, it was written "
             f"with {words[4].decode(errors='replace')}. Restore it from a copy, or calibrate again."
         )
+    return schema

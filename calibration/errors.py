@@ -60,7 +60,7 @@ class HalfPlaneError(QualityError):
     """Fields are the complex conjugates of what they were: the fringes tilt the other way."""
 
 
-class DecorrelationError(QualityError):
+class UnsteadyError(QualityError):
     """The medium or the alignment changed while it was being measured."""
 
 
@@ -74,6 +74,10 @@ class SingularValuesError(QualityError):
 
 class StaleCalibrationError(CalibrationError):
     """The calibration does not belong to the bench as it is now."""
+
+
+class DecorrelationError(StaleCalibrationError):
+    """The light's path has changed by more than can be corrected: calibrate again."""
 
 
 class CalibrationFileError(CalibrationError, InputError):

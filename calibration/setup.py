@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from typing import Any, Self
@@ -17,6 +18,8 @@ from opu_driver.damage import first_damage
 from opu_driver.device import Identity
 from opu_driver.errors import PatternError
 from opu_driver.layout import Layout
+
+_DEVICES = {"modulator", "camera", "laser"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,12 @@ class Setup:
     def n_inputs(self) -> int:
         """Length of the vectors."""
         return self.layout.n_inputs
+
+    @property
+    def n_modes(self) -> int:
+        """Complex modes, points of the field's grid."""
+        rows, columns = self.settings.region.shape
+        return (rows // self.decimation) * (columns // self.decimation)
 
     def demodulator(self) -> Demodulator:
         """What turns the frames of this setup into its fields."""
@@ -114,6 +123,34 @@ def from_json(text: str) -> tuple[Setup, dict[str, Any]]:
     if not isinstance(content, dict):
         raise ValueError("no setup")
     try:
-        return TypeAdapter(Setup).validate_python(content.pop("setup", None)), content
+        setup = TypeAdapter(Setup).validate_python(content.pop("setup", None))
     except ValidationError as error:
         raise ValueError(f"setup, {first_damage(error)}") from error
+    _refuse_impossible(setup)
+    return setup, content
+
+
+def _refuse_impossible(setup: Setup) -> None:
+    """Raise for numbers that no measurement has, whatever their type.
+
+    Raises:
+        ValueError: Names the number.
+    """
+    if set(setup.identities) != _DEVICES:
+        raise ValueError(f"setup, identities of {', '.join(setup.identities) or 'no devices'}")
+    for name in ("power_mw", "relative_exposure"):
+        value = getattr(setup, name)
+        if not 0 < value < math.inf:
+            raise ValueError(f"setup, {name} = {value:g}, which is not positive")
+    if setup.decimation < 1 or setup.n_inputs < 1:
+        raise ValueError(f"setup, decimation = {setup.decimation}, n_inputs = {setup.n_inputs}")
+    at = setup.carrier
+    if not (0 < at.radius <= 0.5 and abs(at.row) <= 0.5 and abs(at.column) <= 0.5):
+        raise ValueError(
+            f"setup, a carrier at ({at.row:g}, {at.column:g}) of radius {at.radius:g} cycles/pixel"
+        )
+    if (at.column, at.row) <= (0.0, 0.0):
+        raise ValueError(
+            f"setup, a carrier at ({at.row:+g}, {at.column:+g}) cycles/pixel: in the wrong "
+            "half-plane, where every field is the complex conjugate of ours"
+        )

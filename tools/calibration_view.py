@@ -166,7 +166,8 @@ def calibration_figures(calibration: Calibration) -> dict[str, Any]:
         "n_inputs": calibration.n_inputs,
         "n_outputs": calibration.n_outputs,
         "carrier": calibration.carrier,
-        "quality": calibration.quality,
+        "quality": calibration.quality.numbers()
+        | {"singular_values": calibration.quality.singular_values},
         "settings": calibration.settings,
         "power_mw": calibration.power_mw,
         "identities": calibration.identities,

@@ -62,7 +62,15 @@ def test_singular_values(frames):
     rng = np.random.default_rng(1)
     T = rng.standard_normal((300, 64)) + 1j * rng.standard_normal((300, 64))
     quality = Quality(
-        0.9991, 0.04, 0.9984, 0.03, 312.0, normalised_singular_values(T), 300.0, 0.7, 0.0
+        held_out_correlation=0.9991,
+        held_out_error=0.04,
+        split_half=0.9984,
+        linearity=0.03,
+        snr=312.0,
+        singular_values=normalised_singular_values(T),
+        effective_modes=300.0,
+        visibility=0.7,
+        saturated_fraction=0.0,
     )
     figure = figures.singular_values_figure(quality)
     assert rendered(figure).std() > 0.05

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
+import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from calibration import calibration_file
 from calibration.calibration_file import Calibration
 from calibration.carrier import Carrier
 from calibration.errors import CalibrationFileError, StaleCalibrationError
@@ -50,15 +54,25 @@ def make_calibration() -> Calibration:
         reference=fields(MODES),
         bias=fields(MODES),
         quality=Quality(
-            0.999,
-            0.03,
-            0.9995,
-            0.02,
-            float("inf"),
-            np.array([1.2, 0.8], np.float32),
-            26.0,
-            0.5,
-            0.0,
+            held_out_correlation=0.999,
+            held_out_error=0.03,
+            held_out_noise=0.029,
+            split_half=0.9995,
+            matrix_noise=0.02,
+            linearity=0.02,
+            linearity_noise=0.019,
+            distance_scatter=0.1,
+            conjugate_correlation=0.02,
+            stability=0.9999,
+            snr=float("inf"),
+            effective_modes=26.0,
+            visibility=0.5,
+            saturated_fraction=0.0,
+            dead_fraction=0.0,
+            dark_modes=0.0,
+            singular_values=np.array([1.2, 0.8], np.float32),
+            gains=np.exp(1j * np.arange(6)).astype(np.complex64),
+            fidelities=np.array([1.0, np.nan], np.float32),
         ),
         made_at="2024-05-01T12:00:00+00:00",
         expires_at="2999-05-02T12:00:00+00:00",
@@ -94,8 +108,9 @@ def test_what_is_saved_is_loaded(calibration: Calibration, path: Path) -> None:
             np.testing.assert_array_equal(now, then)
             assert now.dtype == then.dtype
         elif field.name == "quality":
-            np.testing.assert_array_equal(now.singular_values, then.singular_values)
-            assert dataclasses.replace(now, singular_values=then.singular_values) == then
+            for curve in ("singular_values", "gains", "fidelities"):
+                np.testing.assert_array_equal(getattr(now, curve), getattr(then, curve))
+            assert now == then
         else:
             assert now == then
     assert loaded.fingerprint() == calibration.fingerprint()
@@ -106,7 +121,7 @@ def test_nothing_else_is_left_in_the_folder(path: Path) -> None:
 
 
 def test_its_first_line_says_what_it_is(path: Path) -> None:
-    assert path.read_bytes().startswith(b"opu-calibration schema 1 sha256 ")
+    assert path.read_bytes().startswith(b"opu-calibration schema 2 sha256 ")
     with h5py.File(path) as file:
         assert file["T"].shape == (MODES, INPUTS)
 
@@ -127,12 +142,26 @@ def test_a_failed_write_leaves_nothing(
     calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
-        raise OSError("No space left on device")
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(CalibrationFileError, match="No space left"):
         calibration.save(tmp_path / "bench.h5")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_links_is_written_to(
+    calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    path = calibration.save(tmp_path / "bench.h5")
+    assert Calibration.load(path).fingerprint() == calibration.fingerprint()
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(CalibrationFileError, match="never overwritten"):
+        calibration.save(path)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
@@ -149,7 +178,7 @@ def test_a_truncated_file_is_refused(path: Path, keep: int) -> None:
 
 def test_one_flipped_bit_anywhere_is_refused(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    header = len(b"opu-calibration schema 1 sha256 ") + 64
+    header = len(b"opu-calibration schema 2 sha256 ") + 64
     rng = np.random.default_rng(4)
     for place in [*rng.integers(0, header, 20), *rng.integers(512, len(content), 60)]:
         damaged = content.copy()
@@ -168,25 +197,29 @@ def test_another_file_is_no_calibration(tmp_path: Path, content: bytes) -> None:
 
 
 def test_another_schema_is_named(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b"schema 1 ", b"schema 7 ", 1))
-    with pytest.raises(CalibrationFileError, match="has schema 7; this software reads schema 1"):
+    path.write_bytes(path.read_bytes().replace(b"schema 2 ", b"schema 7 ", 1))
+    with pytest.raises(
+        CalibrationFileError, match="has schema 7; this software reads schemas 1 and 2"
+    ):
         Calibration.load(path)
 
 
-def reseal(path: Path) -> None:
+def reseal(path: Path, schema: int = 2) -> None:
     """Give an altered file a checksum that fits."""
     content = path.read_bytes()
     digest = hashlib.sha256(content[512:]).hexdigest().encode()
-    line = b"opu-calibration schema 1 sha256 %s\n" % digest
+    line = b"opu-calibration schema %d sha256 %s\n" % (schema, digest)
     path.write_bytes(line.ljust(512, b"\0") + content[512:])
 
 
-@pytest.mark.parametrize("lost", ["T", "reference", "bias", "singular_values"])
+@pytest.mark.parametrize(
+    "lost", ["T", "reference", "bias", "singular_values", "gains", "fidelities"]
+)
 def test_an_intact_file_without_a_part_is_refused(path: Path, lost: str) -> None:
     with h5py.File(path, "r+") as file:
         del file[lost]
     reseal(path)
-    with pytest.raises(CalibrationFileError, match="does not hold what schema 1 asks for"):
+    with pytest.raises(CalibrationFileError, match="does not hold what schema 2 asks for"):
         Calibration.load(path)
 
 
@@ -195,7 +228,7 @@ def test_an_intact_file_with_another_header_is_refused(path: Path, header: str) 
     with h5py.File(path, "r+") as file:
         file.attrs["header"] = header
     reseal(path)
-    with pytest.raises(CalibrationFileError, match="does not hold what schema 1 asks for"):
+    with pytest.raises(CalibrationFileError, match="does not hold what schema 2 asks for"):
         Calibration.load(path)
 
 
@@ -292,3 +325,138 @@ def test_the_twin_multiplies_by_the_matrix(calibration: Calibration) -> None:
     assert (twin.n_inputs, twin.n_outputs) == (INPUTS, 2 * MODES)
     assert twin.fingerprint() == calibration.fingerprint()
     assert twin.totals() == {"rows": 2.0}
+
+
+NEW_FIGURES = {
+    "held_out_noise",
+    "matrix_noise",
+    "linearity_noise",
+    "distance_scatter",
+    "conjugate_correlation",
+    "stability",
+    "dead_fraction",
+    "dark_modes",
+}
+
+
+def downgrade(path: Path) -> None:
+    """Make of a file what software of schema 1 wrote."""
+    with h5py.File(path, "r+") as file:
+        header = json.loads(file.attrs["header"])
+        header["quality"] = {k: v for k, v in header["quality"].items() if k not in NEW_FIGURES}
+        file.attrs["header"] = json.dumps(header)
+        for later in ("gains", "fidelities"):
+            del file[later]
+    reseal(path, schema=1)
+
+
+def test_a_file_of_schema_1_is_read(calibration: Calibration, path: Path) -> None:
+    downgrade(path)
+    before = path.read_bytes()
+    loaded = Calibration.load(path)
+    assert path.read_bytes() == before
+    assert loaded.fingerprint() == calibration.fingerprint()
+    assert loaded.quality.held_out_error == calibration.quality.held_out_error
+    assert all(np.isnan(getattr(loaded.quality, name)) for name in NEW_FIGURES)
+    assert len(loaded.quality.gains) == len(loaded.quality.fidelities) == 0
+    again = loaded.save(path.with_name("again.h5"))
+    assert again.read_bytes().startswith(b"opu-calibration schema 2 ")
+    assert Calibration.load(again).fingerprint() == calibration.fingerprint()
+
+
+def test_new_content_under_the_old_schema_is_refused(path: Path) -> None:
+    reseal(path, schema=1)
+    with pytest.raises(CalibrationFileError, match="which is unknown"):
+        Calibration.load(path)
+
+
+def test_old_content_under_the_new_schema_is_refused(path: Path) -> None:
+    downgrade(path)
+    reseal(path, schema=2)
+    with pytest.raises(CalibrationFileError, match="the quality has no held_out_noise"):
+        Calibration.load(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (("setup", "carrier", "column"), -0.25, "wrong half-plane"),
+        (("setup", "carrier", "radius"), 0.0, "carrier"),
+        (("setup", "carrier", "row"), float("nan"), "carrier"),
+        (("setup", "power_mw"), -1.0, "power_mw = -1"),
+        (("setup", "power_mw"), float("inf"), "power_mw = inf"),
+        (("setup", "relative_exposure"), 0.0, "relative_exposure = 0"),
+        (("setup", "decimation"), 0, "decimation = 0"),
+        (("setup", "decimation"), 8, "T is complex64"),
+        (("setup", "identities"), {}, "identities of no devices"),
+        (("setup", "layout", "n_inputs"), 7, r"T is complex64 \[36, 5\], no complex64 \[36, 7\]"),
+        (("setup", "settings", "region", "height"), 10**9, "T is complex64"),
+        (("quality", "snr"), "high", "snr is 'high', no number"),
+        (("quality", "snr"), True, "snr is True, no number"),
+        (("quality", "colour"), 1.0, "colour, which is unknown"),
+        (("quality",), None, "no quality"),
+        (("made_at",), 5, "no made_at"),
+        (("expires_at",), "tomorrow", "tomorrow"),
+        (("expires_at",), "2024-05-01T12:00:00", "no time zone"),
+    ],
+)
+def test_impossible_values_are_refused_by_name(
+    path: Path, place: tuple[str, ...], value: Any, told: str
+) -> None:
+    with h5py.File(path, "r+") as file:
+        header = json.loads(file.attrs["header"])
+        inner = header
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = value
+        file.attrs["header"] = json.dumps(header)
+    reseal(path)
+    with pytest.raises(CalibrationFileError, match=told):
+        Calibration.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "told"),
+    [
+        ("T", np.zeros((MODES, INPUTS)), "T is float64"),
+        ("T", np.zeros((INPUTS, MODES), np.complex64), r"T is complex64 \[5, 36\]"),
+        ("T", np.full((MODES, INPUTS), np.nan, np.complex64), "not finite"),
+        ("reference", np.zeros((MODES, 1), np.complex64), "reference is"),
+        ("bias", np.array("text", dtype=object), "bias is object"),
+        ("singular_values", np.float32(1.0), "singular_values is"),
+    ],
+)
+def test_parts_of_another_kind_are_refused_by_name(
+    path: Path, name: str, values: Any, told: str
+) -> None:
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file[name] = values
+    reseal(path)
+    with pytest.raises(CalibrationFileError, match=told):
+        Calibration.load(path)
+
+
+def test_parts_that_lie_elsewhere_are_not_followed(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["T"] = np.ones((MODES, INPUTS), np.complex64)
+    with h5py.File(path, "r+") as file:
+        del file["T"]
+        file["T"] = h5py.ExternalLink(str(other), "T")
+    reseal(path)
+    with pytest.raises(CalibrationFileError, match="it has no T"):
+        Calibration.load(path)
+
+
+def test_a_matrix_larger_than_memory_is_mapped(
+    calibration: Calibration, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration_file, "_IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr(calibration_file, "_BLOCK_BYTES", 100)
+    loaded = Calibration.load(path)
+    assert isinstance(loaded.T, np.memmap)
+    np.testing.assert_array_equal(loaded.T, calibration.T)
+    assert loaded.fingerprint() == calibration.fingerprint()
+    assert loaded.scale == pytest.approx(calibration.scale, rel=1e-6)
+    assert Calibration.load(loaded.save(path.with_name("b.h5"))).T.shape == (MODES, INPUTS)
