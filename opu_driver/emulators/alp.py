@@ -13,15 +13,14 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opu_driver.emulators.shown_pattern import ShownPattern
+from opu_driver.emulators.shown_pattern import Fault, ShownPattern
 from opu_driver.errors import DeviceError, DriverMissingError, SettingError
 
-Fault = Literal["lost edge", "dropped picture", "doubled picture"]
 _FAULTS: dict[Fault, int] = {"lost edge": 1, "dropped picture": 2, "doubled picture": 3}
 
 _REMEMBERED_BYTES = 1 << 28

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,3 +25,7 @@ class ShownPattern:
     time_s: float
     edge: bool
     mirrors: NDArray[np.uint8]
+
+
+Fault = Literal["lost edge", "dropped picture", "doubled picture"]
+"""What can go wrong with a pattern: no trigger edge; the mirrors stay as they were; shown twice."""
