@@ -15,12 +15,14 @@ lies between the steps stays in the cache, and with as many threads as `scipy.ff
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
 from calibration.carrier import Carrier
+from calibration.demodulation_path import REFERENCE, DemodulationPath
 from calibration.errors import FramesError
 from opu_driver.camera import Frames
 from opu_driver.errors import SettingError
@@ -28,7 +30,51 @@ from opu_driver.errors import SettingError
 EDGE = 0.15
 """Width of the sideband mask's soft edge, as a fraction of the sideband's radius."""
 
-_CHUNK_PIXELS = 1 << 17  # taken at a time
+
+class Demodulation(Protocol):
+    """A linear map from frames to the complex field R* S, in grey values, on a coarser grid.
+
+    Grid point (i, j) is the field at pixel (i d, j d) of the frame, d the decimation. All ways
+    there give the same fields on the same grid, each with its own small errors; so a matrix that
+    was measured through one has to be used with the same.
+
+    Attributes:
+        path: Which way this is, and what it depends on: goes into the calibration.
+        engine: What computes it, in words for a record.
+        frame_shape: Rows and columns of a frame.
+        carrier: Where the sideband is.
+        decimation: Pixels between grid points.
+        grid_shape: Rows and columns of a field.
+        n_modes: Points of the grid.
+        noise_gain: Variance (mean of |noise|^2) of a demodulated mode, for pixels with white noise
+            of variance 1; pi r^2 is the shot limit.
+    """
+
+    path: DemodulationPath
+    engine: str
+    frame_shape: tuple[int, int]
+    carrier: Carrier
+    decimation: int
+    grid_shape: tuple[int, int]
+    n_modes: int
+    noise_gain: float
+
+    def __call__(
+        self, frames: Frames, out: NDArray[np.complex64] | None = None
+    ) -> NDArray[np.complex64]:
+        """The fields of frames.
+
+        Args:
+            frames: Grey values `[frame, row, column]`, of any real type.
+            out: Where to write the fields; None for a new array.
+
+        Returns:
+            complex64 `[frame, grid row, grid column]`: `out`, if it was given.
+
+        Raises:
+            FramesError: Frames of another shape than the demodulator's, or not finite; or an
+                `out` that does not fit them.
+        """
 
 
 class Demodulator:
@@ -48,6 +94,8 @@ class Demodulator:
             divides the frame and has 2 r <= 1/d; it is 1 only where the sideband needs it.
 
     Attributes:
+        path: `REFERENCE`.
+        engine: What computes it, in words for a record.
         frame_shape: Rows and columns of a frame.
         carrier: Where the sideband is.
         decimation: Pixels between grid points.
@@ -61,29 +109,15 @@ class Demodulator:
             given, and the frame has no divisor that the sideband allows.
     """
 
+    _chunk_pixels = 1 << 17  # taken at a time
+
     def __init__(
         self, frame_shape: tuple[int, int], carrier: Carrier, *, decimation: int | None = None
     ) -> None:
         rows, columns = frame_shape
-        sampling = [
-            d for d in range(1, min(frame_shape) + 1) if d == 1 or 2 * carrier.radius * d <= 1
-        ]
-        allowed = [d for d in sampling if rows % d == 0 and columns % d == 0]
-        if decimation is None:
-            decimation, enough = max(allowed), max(sampling)
-            if decimation == 1 < enough:
-                raise SettingError(
-                    f"Frames of {rows} x {columns} have no common divisor that their sideband "
-                    f"(radius {carrier.radius:.4f} cycles/pixel) allows, and would keep a mode a "
-                    f"pixel where one in {enough**2} is enough. Choose a region of "
-                    f"{rows - rows % enough} x {columns - columns % enough}."
-                )
-        elif decimation not in allowed:
-            raise SettingError(
-                f"decimation = {decimation}; frames of {rows} x {columns} with a sideband radius "
-                f"of {carrier.radius:.4f} cycles/pixel can be decimated by "
-                f"{', '.join(map(str, allowed))}."
-            )
+        decimation = checked_decimation(frame_shape, carrier, decimation)
+        self.path = REFERENCE
+        self.engine = "scipy"
         self.frame_shape = frame_shape
         self.carrier = carrier
         self.decimation = decimation
@@ -96,35 +130,18 @@ class Demodulator:
         self._wave = down.carrier_wave()[:, None] * across.carrier_wave()
         self._wave /= np.float32(decimation**2)
 
-    def __call__(self, frames: Frames) -> NDArray[np.complex64]:
-        """The fields of frames.
-
-        Args:
-            frames: Grey values `[frame, row, column]`, of any real type.
-
-        Returns:
-            complex64 `[frame, grid row, grid column]`, R* S in grey values.
-
-        Raises:
-            FramesError: Frames of another shape than the demodulator's, or not finite.
-        """
-        if frames.ndim != 3 or frames.shape[1:] != self.frame_shape:
-            raise FramesError(
-                f"Frames of shape {list(frames.shape)}; this demodulator takes "
-                f"[n, {self.frame_shape[0]}, {self.frame_shape[1]}]."
-            )
-        if frames.dtype.kind not in "uif":
-            raise FramesError(f"Frames of {frames.dtype}; give real grey values.")
-        if frames.dtype.kind == "f" and not np.isfinite(frames).all():
-            raise FramesError("Frames with values that are not finite; look at the camera.")
-        fields = np.empty((len(frames), *self.grid_shape), np.complex64)
-        chunk = max(_CHUNK_PIXELS // (self.frame_shape[0] * self.frame_shape[1]), 1)
+    def __call__(
+        self, frames: Frames, out: NDArray[np.complex64] | None = None
+    ) -> NDArray[np.complex64]:
+        """The fields of frames, see `Demodulation`."""
+        fields = checked_output(frames, self, out)
+        chunk = max(self._chunk_pixels // (self.frame_shape[0] * self.frame_shape[1]), 1)
         for first in range(0, len(frames), chunk):
-            block = frames[first : first + chunk].astype(np.float32)
-            fields[first : first + chunk] = self._demodulate(block)
+            fields[first : first + chunk] = self._demodulate(frames[first : first + chunk])
         return fields
 
-    def _demodulate(self, frames: NDArray[np.float32]) -> NDArray[np.complex64]:
+    def _demodulate(self, block: Frames) -> NDArray[np.complex64]:
+        frames = block.astype(np.float32)
         down, across = self._down, self._across
         rows_to_frequencies = scipy.fft.rfft if across.within_half else scipy.fft.fft
         lines = rows_to_frequencies(frames, axis=2)[:, :, across.bins % across.length]
@@ -133,6 +150,65 @@ class Demodulator:
         folded = across.fold(down.fold(sidebands, axis=1), axis=2)
         fields: NDArray[np.complex64] = scipy.fft.ifft2(folded, overwrite_x=True) * self._wave
         return fields
+
+
+def checked_decimation(
+    frame_shape: tuple[int, int], carrier: Carrier, decimation: int | None
+) -> int:
+    """The pixels between grid points, as `Demodulator` takes them.
+
+    Raises:
+        SettingError: The decimation does not divide the frame or aliases the field; or none is
+            given, and the frame has no divisor that the sideband allows.
+    """
+    rows, columns = frame_shape
+    sampling = [d for d in range(1, min(frame_shape) + 1) if d == 1 or 2 * carrier.radius * d <= 1]
+    allowed = [d for d in sampling if rows % d == 0 and columns % d == 0]
+    if decimation is None:
+        decimation, enough = max(allowed), max(sampling)
+        if decimation == 1 < enough:
+            raise SettingError(
+                f"Frames of {rows} x {columns} have no common divisor that their sideband "
+                f"(radius {carrier.radius:.4f} cycles/pixel) allows, and would keep a mode a "
+                f"pixel where one in {enough**2} is enough. Choose a region of "
+                f"{rows - rows % enough} x {columns - columns % enough}."
+            )
+    elif decimation not in allowed:
+        raise SettingError(
+            f"decimation = {decimation}; frames of {rows} x {columns} with a sideband radius "
+            f"of {carrier.radius:.4f} cycles/pixel can be decimated by "
+            f"{', '.join(map(str, allowed))}."
+        )
+    return decimation
+
+
+def checked_output(
+    frames: Frames, demodulation: Demodulation, out: NDArray[np.complex64] | None
+) -> NDArray[np.complex64]:
+    """Where the fields of frames go: `out`, or a new array.
+
+    Raises:
+        FramesError: Frames of another shape than the demodulation's, or not finite; or an `out`
+            that does not fit them.
+    """
+    rows, columns = demodulation.frame_shape
+    if frames.ndim != 3 or frames.shape[1:] != (rows, columns):
+        raise FramesError(
+            f"Frames of shape {list(frames.shape)}; this demodulator takes [n, {rows}, {columns}]."
+        )
+    if frames.dtype.kind not in "uif":
+        raise FramesError(f"Frames of {frames.dtype}; give real grey values.")
+    if frames.dtype.kind == "f" and not np.isfinite(frames).all():
+        raise FramesError("Frames with values that are not finite; look at the camera.")
+    shape = (len(frames), *demodulation.grid_shape)
+    if out is None:
+        return np.empty(shape, np.complex64)
+    if out.shape != shape or out.dtype != np.complex64 or not out.flags.carray:
+        raise FramesError(
+            f"out is {out.dtype} {list(out.shape)}; the fields of {len(frames)} frames need a "
+            f"contiguous, writable complex64 array {list(shape)}."
+        )
+    return out
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from calibration import demodulation_path
+from calibration.carrier import Carrier
+from calibration.demodulation import Demodulator
+from calibration.demodulation_path import REFERENCE, DemodulationPath, choose_path
+from calibration.separable_demodulation import SeparableDemodulator
+from calibration.wiener import Levels, measure_levels
+from opu_driver.errors import SettingError
+
+CLEAR = Carrier(0.3, 0.3, 0.0, 0.0, 0.12, 0.0)
+CLOSE = Carrier(0.27, 0.25, 0.0, 0.0, 0.12, 0.0)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(demodulation_path, "_gpu", lambda shape: False)
+
+
+@pytest.fixture
+def frames(holograms):
+    rng = np.random.default_rng(1)
+    return holograms(rng, (256, 256), carrier=(0.3, 0.3), count=2).grey(rng)
+
+
+@pytest.mark.usefixtures("no_gpu")
+class TestChoice:
+    def test_the_reference_where_it_keeps_up(self, frames):
+        assert choose_path(frames, CLEAR, rate_hz=1000) == REFERENCE
+        assert choose_path(frames[:, :64, :64], CLEAR, rate_hz=20000) == REFERENCE
+
+    def test_the_filter_where_it_does_not(self, frames):
+        path = choose_path(frames, CLEAR, rate_hz=20000)
+        assert path.name == "separable"
+        demodulator = path.demodulator((256, 256), CLEAR)
+        assert isinstance(demodulator, SeparableDemodulator)
+        assert demodulator.path == path
+        assert demodulator.decimation == 4
+
+    def test_the_reference_where_orders_are_close(self, holograms):
+        rng = np.random.default_rng(1)
+        frames = holograms(rng, (256, 256), carrier=(0.27, 0.25), count=2).grey(rng)
+        assert choose_path(frames, CLOSE, rate_hz=20000) == REFERENCE
+
+    def test_a_frame_that_cannot_be_decimated(self, frames):
+        with pytest.raises(SettingError, match="Choose a region of"):
+            choose_path(frames[:, :101, :97], CLEAR, rate_hz=1000)
+
+
+def test_a_gpu_takes_the_reference(frames, monkeypatch):
+    monkeypatch.setattr(demodulation_path, "_gpu", lambda shape: True)
+    assert choose_path(frames, CLEAR, rate_hz=20000) == REFERENCE
+
+
+def test_small_frames_look_for_no_gpu(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)  # its import would raise
+    demodulator = REFERENCE.demodulator((64, 64), CLEAR)
+    assert type(demodulator) is Demodulator
+    assert demodulator.path is REFERENCE
+
+
+def test_the_path_is_all_that_a_filter_depends_on(frames):
+    path = DemodulationPath("separable", 12, Levels(3.0, 0.02))
+    first, again = (path.demodulator((256, 256), CLEAR, decimation=4) for _ in range(2))
+    assert first.path == path
+    assert np.array_equal(first(frames), again(frames))
+
+
+def test_levels_of_holograms(holograms):
+    rng = np.random.default_rng(3)
+    truth = holograms(rng, (512, 512), carrier=(0.3, 0.3), electrons=1500, waist=30, ratio=6)
+    frames = truth.frames(rng, read=10, gain=5) + 12
+    levels = measure_levels(frames, CLEAR, black_level=12)
+    assert levels.reference == pytest.approx(6, rel=0.1)
+    noise = (truth.light.mean() + 10**2) / truth.signal**2
+    assert levels.noise == pytest.approx(noise, rel=0.1)
+
+
+def test_levels_where_no_place_is_empty(holograms):
+    rng = np.random.default_rng(3)
+    truth = holograms(rng, (128, 128), carrier=(0.25, 0.25), radius=0.245, count=4)
+    levels = measure_levels(truth.frames(rng), Carrier(0.25, 0.25, 0, 0, 0.245, 0))
+    assert 1 < levels.reference < 10
+    assert levels.noise < 0.5
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("value", [0.0, -1.0, np.inf, np.nan])
+    def test_levels(self, value):
+        with pytest.raises(SettingError, match="reference = "):
+            Levels(reference=value)
+        with pytest.raises(SettingError, match="noise = "):
+            Levels(noise=value)
+
+    def test_paths(self):
+        with pytest.raises(SettingError, match="has both"):
+            DemodulationPath("separable")
+        with pytest.raises(SettingError, match="has both"):
+            DemodulationPath("reference", 8, Levels())
