@@ -73,9 +73,10 @@ class Logbook:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The logbook in a file, as far as it is written."""
+        """The logbook in a file, as far as its lines are whole."""
         book = cls()
-        for line in path.read_text().splitlines():
+        whole, _, _ = path.read_text().rpartition("\n")
+        for line in whole.splitlines():
             entry = json.loads(line)
             if "text" in entry:
                 book.commands.append(Command(**entry))

@@ -65,7 +65,7 @@ class TextServer:
     def __init__(self, instrument: Instrument, port: str = "pty", slow_s: float = 1.0) -> None:
         self.instrument = instrument
         self._slow_s = slow_s
-        self._ahead: deque[Disturbance] = deque()
+        self._ahead: deque[Disturbance | None] = deque()
         self._end = _end(port)
         self._stop = threading.Event()
         self._plug = threading.RLock()
@@ -78,8 +78,14 @@ class TextServer:
         """What a driver opens."""
         return self._end.name
 
-    def disturb(self, *disturbances: Disturbance) -> None:
-        """Disturb the answers to come, one each; those after them are well again."""
+    def disturb(self, *disturbances: Disturbance, after: int = 0) -> None:
+        """Disturb the answers to come, one each; those after them are well again.
+
+        Args:
+            disturbances: What happens to each.
+            after: How many answers pass unharmed before.
+        """
+        self._ahead.extend([None] * after)
         self._ahead.extend(disturbances)
 
     def settle(self) -> None:

@@ -38,7 +38,6 @@ from opu_driver.device import Found, Identity
 from opu_driver.errors import (
     DeviceBusyError,
     DeviceError,
-    DeviceLostError,
     DeviceNotFoundError,
     DeviceStateError,
     SettingError,
@@ -211,11 +210,11 @@ class Cobolt(Laser):
     def _ask_identity(self) -> Identity:
         model, serial, firmware = (self._ask(what) for what in ("glm?", "gsn?", "gfv?"))
         if not re.match(r"\d+-\d\d-", model) or not serial.isdigit():
-            raise DeviceLostError(f"It calls itself model {model!r}, serial number {serial!r}.")
+            raise self._line.misunderstood((model, serial), "glm?, gsn?", "a model and a number")
         return Identity("Cobolt", model, serial, firmware)
 
     def _find_max_power_mw(self) -> float:
-        limit_mw = number(self._ask(self._words.ask_limit), self._line, self._words.ask_limit)
+        limit_mw = self._number(self._words.ask_limit)
         given = self._given_max_power_mw
         if given is None:
             return limit_mw
@@ -226,8 +225,7 @@ class Cobolt(Laser):
         return given
 
     def _get_power_mw(self) -> float:
-        words = self._words
-        return words.unit_mw * number(self._ask(words.ask_power), self._line, words.ask_power)
+        return self._words.unit_mw * self._number(self._words.ask_power)
 
     def _set_power_mw(self, power_mw: float) -> None:
         self._do(self._words.set_power.format(power_mw / self._words.unit_mw))
@@ -243,12 +241,10 @@ class Cobolt(Laser):
         interlock_open = self._flag("ilk?")
         fault = self._ask("f?")
         key_on = self._flag("@cobasks?") if self._has_key else True
-        measured_mw = self._words.unit_mw * number(
-            self._ask(self._words.ask_measured), self._line, self._words.ask_measured
-        )
+        measured_mw = self._words.unit_mw * self._number(self._words.ask_measured)
         self._require_in_step()
         if not fault.isdigit():
-            raise DeviceLostError(f"The {self._line.name} answered {fault!r} to 'f?'.")
+            raise self._line.misunderstood(fault, "f?", "the code of a fault")
         return LaserStatus(
             emitting,
             interlock_closed=not interlock_open,
@@ -262,12 +258,8 @@ class Cobolt(Laser):
     def _require_in_step(self) -> None:
         """The answers belong to their questions if this one does, and the laser is the same one."""
         serial = self._ask("gsn?")
-        if self._who is not None and serial != self._who.serial:
-            raise DeviceLostError(
-                f"The {self._line.name} answered {serial!r} when asked for the serial number "
-                f"{self._who.serial}: answers have slipped, or the laser was exchanged. Close and "
-                "open it."
-            )
+        if serial != self.identity.serial:
+            raise self._line.misunderstood(serial, "gsn?", self.identity.serial)
 
     def _set_emission(self, on: bool) -> None:
         if on:
@@ -280,7 +272,7 @@ class Cobolt(Laser):
             self._do("l0")
             return not self._flag("l?")
 
-        insist_on_darkness(dark, f"laser on the {self._line.name}")
+        insist_on_darkness(self._line, "l0", dark)
 
     def _ask(self, command: str) -> str:
         (answer,) = self._line.ask(command)
@@ -291,9 +283,10 @@ class Cobolt(Laser):
     def _do(self, command: str) -> None:
         answer = self._ask(command)
         if answer != "OK":
-            raise DeviceLostError(
-                f"The {self._line.name} answered {answer!r} to {command!r} instead of OK."
-            )
+            raise self._line.misunderstood(answer, command, "OK")
+
+    def _number(self, question: str) -> float:
+        return number(self._line, question, self._ask(question))
 
     def _flag(self, question: str) -> bool:
         return self._as_flag(self._ask(question), question)
@@ -305,7 +298,5 @@ class Cobolt(Laser):
 
     def _as_flag(self, answer: str, question: str) -> bool:
         if answer not in ("0", "1"):
-            raise DeviceLostError(
-                f"The {self._line.name} answered {answer!r} to {question!r} instead of 0 or 1."
-            )
+            raise self._line.misunderstood(answer, question, "0 or 1")
         return answer == "1"

@@ -53,7 +53,7 @@ class Condition:
         if match:
             return cls(bit=int(match["bit"]), base=16 if match["hex"] else 10, negated=negated)
         texts = tuple(part.strip().casefold() for part in rest.split("|"))
-        if not all(texts) or rest.startswith(("bit ", "hex ")):
+        if not all(texts) or rest.split()[0] in ("not", "bit", "hex"):
             raise SettingError(
                 f"{key} = {text!r}; it has to be an answer such as 'ON', several such as '1|ON', "
                 "or a bit such as 'bit 3' or 'hex bit 3', each perhaps after 'not'."

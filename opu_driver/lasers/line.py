@@ -11,10 +11,12 @@ what comes back cannot be understood. What the device itself refuses is for its 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +24,9 @@ from opu_driver.errors import DeviceError, DeviceLostError
 
 _QUIET_S = 0.2
 """A line on which nothing came for so long is empty."""
+
+_INSISTENCE = 3
+"""How often a laser is told to be dark before it is given up."""
 
 
 def _one_line(line: str) -> bool:
@@ -130,15 +135,38 @@ class Line(ABC):
         For the first words to a device whose way of answering is not known yet.
 
         Raises:
+            DeviceLostError: The port is gone, or the line does not become quiet.
+        """
+        with self._lock:
+            self.shout(command)
+            try:
+                self._begin()
+            except self._failures as error:
+                raise self._lost(f"it failed after {command!r} ({error})") from error
+
+    def shout(self, command: str) -> None:
+        """Send a command at once, whatever is on the line, and do not listen.
+
+        Raises:
             DeviceLostError: The port is gone.
         """
         with self._lock:
+            self._in_step = False
             try:
                 self._send(command)
-                self._in_step = False
-                self._begin()
             except self._failures as error:
                 raise self._lost(f"it failed at {command!r} ({error})") from error
+
+    def misunderstood(self, answer: object, question: str, expected: str) -> DeviceLostError:
+        """The error for an answer that makes no sense; the line is emptied before it is used again.
+
+        Args:
+            answer: What came.
+            question: What it came to.
+            expected: What should have come.
+        """
+        self._in_step = False
+        return self._lost(f"{answer!r} came back to {question!r} instead of {expected}")
 
     def _begin(self) -> None:
         """Make sure that the next line to come is the answer to the next command."""
@@ -200,8 +228,8 @@ class Line(ABC):
         """A line with its ending; what there is of it when the time is up."""
 
 
-def number(answer: str, line: Line, question: str) -> float:
-    """A finite number out of an answer.
+def number(line: Line, question: str, answer: str) -> float:
+    """The finite number that an answer is.
 
     Raises:
         DeviceLostError: It is none.
@@ -209,35 +237,36 @@ def number(answer: str, line: Line, question: str) -> float:
     try:
         value = float(answer)
     except ValueError:
-        value = float("nan")
-    if not abs(value) < float("inf"):
-        raise DeviceLostError(
-            f"The {line.name} answered {answer!r} to {question!r}, which is no number."
-        )
+        value = math.nan
+    if not math.isfinite(value):
+        raise line.misunderstood(answer, question, "a number")
     return value
 
 
-def insist_on_darkness(darken: Callable[[], bool], laser: str, attempts: int = 3) -> None:
+def insist_on_darkness(line: Line, off: str, darken: Callable[[], bool]) -> None:
     """Turn a laser off until it confirms that it is.
 
-    Saying it again is always safe; only here is anything said twice.
+    Saying it again is always safe; only here is anything said twice, and said to a line that
+    cannot be understood.
 
     Args:
-        darken: Turns the laser off and returns whether it says that it is dark.
-        laser: What the laser is called in messages.
-        attempts: How often to try.
+        line: The line to the laser.
+        off: The command that turns emission off.
+        darken: Sends it and returns whether the laser says that it is dark.
 
     Raises:
         DeviceLostError: It never confirmed; it may still emit.
     """
     cause: DeviceError | None = None
-    for _ in range(attempts):
+    for _ in range(_INSISTENCE):
         try:
             if darken():
                 return
         except DeviceError as error:
             cause = error
+            with suppress(DeviceError):
+                line.shout(off)
     raise DeviceLostError(
-        f"The {laser} does not confirm that it is dark and may still emit: turn its key off or "
-        f"open its interlock. {cause or 'It says that it emits.'}"
+        f"The laser on the {line.name} does not confirm that it is dark and may still emit: turn "
+        f"its key off or open its interlock. {cause or 'It says that it emits.'}"
     ) from cause

@@ -33,7 +33,6 @@ from opu_driver.device import Found, Identity
 from opu_driver.errors import (
     DeviceBusyError,
     DeviceError,
-    DeviceLostError,
     DeviceNotFoundError,
     DeviceStateError,
     SettingError,
@@ -193,7 +192,7 @@ class Obis(Laser):
         if mode != "CWP":
             raise DeviceError(f"The laser stays in mode {mode!r} instead of constant power, CWP.")
         wavelength = self._ask("SYST:INF:WAV?").upper().removesuffix("NM")
-        self._wavelength_nm = number(wavelength, self._line, "SYST:INF:WAV?")
+        self._wavelength_nm = number(self._line, "SYST:INF:WAV?", wavelength)
         self._limits_mw = self._find_limits_mw()
 
     def _close(self) -> None:
@@ -212,7 +211,7 @@ class Obis(Laser):
 
     def _find_limits_mw(self) -> tuple[float, float]:
         low_mw, high_mw = (
-            1e3 * number(self._ask(question), self._line, question)
+            1e3 * number(self._line, question, self._ask(question))
             for question in ("SOUR:POW:LIM:LOW?", "SOUR:POW:LIM:HIGH?")
         )
         given = self._given_max_power_mw
@@ -226,7 +225,7 @@ class Obis(Laser):
 
     def _get_power_mw(self) -> float:
         question = "SOUR:POW:LEV:IMM:AMPL?"
-        return 1e3 * number(self._ask(question), self._line, question)
+        return 1e3 * number(self._line, question, self._ask(question))
 
     def _set_power_mw(self, power_mw: float) -> None:
         self._do(f"SOUR:POW:LEV:IMM:AMPL {power_mw / 1e3:.6f}")
@@ -242,16 +241,11 @@ class Obis(Laser):
         faults = self._word("SYST:FAUL?")
         lock = self._ask("SYST:LOCK?")
         serial = self._ask("SYST:INF:SNUM?")
-        if self._who is not None and serial != self._who.serial:
-            raise DeviceLostError(
-                f"The {self._line.name} answered {serial!r} when asked for the serial number "
-                f"{self._who.serial}: answers have slipped, or the laser was exchanged. Close and "
-                "open it."
-            )
+        # The answers belong to their questions if this one does, and the laser is the same one.
+        if serial != self.identity.serial:
+            raise self._line.misunderstood(serial, "SYST:INF:SNUM?", self.identity.serial)
         if lock not in ("ON", "OFF"):
-            raise DeviceLostError(
-                f"The {self._line.name} answered {lock!r} to 'SYST:LOCK?' instead of ON or OFF."
-            )
+            raise self._line.misunderstood(lock, "SYST:LOCK?", "ON or OFF")
         bits = StatusBit(word & sum(StatusBit))
         remote = StatusBit.REMOTE in bits
         emitting = StatusBit.EMISSION in bits
@@ -268,10 +262,7 @@ class Obis(Laser):
     def _word(self, question: str) -> int:
         answer = self._ask(question)
         if not re.fullmatch(r"[0-9A-Fa-f]{1,8}", answer):
-            raise DeviceLostError(
-                f"The {self._line.name} answered {answer!r} to {question!r}, which is no word of "
-                "32 bits."
-            )
+            raise self._line.misunderstood(answer, question, "a word of 32 bits")
         return int(answer, 16)
 
     def _set_emission(self, on: bool) -> None:
@@ -288,22 +279,18 @@ class Obis(Laser):
                 and not self._word("SYST:STAT?") & StatusBit.EMISSION
             )
 
-        insist_on_darkness(dark, f"laser on the {self._line.name}")
+        insist_on_darkness(self._line, "SOUR:AM:STAT OFF", dark)
 
     def _ask(self, question: str) -> str:
         answer = self._exchange(question)
         if len(answer) != 1:
-            raise DeviceLostError(
-                f"The {self._line.name} answered {answer} to {question!r} instead of one value."
-            )
+            raise self._line.misunderstood(answer, question, "one value")
         return answer[0]
 
     def _do(self, command: str) -> None:
         answer = self._exchange(command)
         if answer:
-            raise DeviceLostError(
-                f"The {self._line.name} answered {answer} to {command!r} instead of OK."
-            )
+            raise self._line.misunderstood(answer, command, "OK")
 
     def _exchange(self, command: str) -> list[str]:
         *answer, last = self._line.ask(command, _is_last)

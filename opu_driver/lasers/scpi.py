@@ -37,7 +37,6 @@ from typing import Literal
 from opu_driver.device import Identity
 from opu_driver.errors import (
     DeviceError,
-    DeviceLostError,
     DeviceNotFoundError,
     DeviceStateError,
     SettingError,
@@ -214,7 +213,7 @@ class Scpi(Laser):
         self._line.close()
 
     def _get_power_mw(self) -> float:
-        return self._unit_mw * number(self._ask(self._ask_power), self._line, self._ask_power)
+        return self._unit_mw * number(self._line, self._ask_power, self._ask(self._ask_power))
 
     def _set_power_mw(self, power_mw: float) -> None:
         self._do(self._set_power_command.format(power_mw / self._unit_mw))
@@ -234,11 +233,7 @@ class Scpi(Laser):
         fault = None if self._well is None else self._complaint(self._well)
         introduction = self._ask(self._ask_identity)
         if introduction != self._introduction:
-            raise DeviceLostError(
-                f"The {self._line.name} answered {introduction!r} to {self._ask_identity!r} "
-                f"instead of {self._introduction!r}: answers have slipped, or the laser was "
-                "exchanged. Close and open it."
-            )
+            raise self._line.misunderstood(introduction, self._ask_identity, self._introduction)
         return LaserStatus(emitting, closed, key_on, warm, fault or "")
 
     def _set_emission(self, on: bool) -> None:
@@ -252,7 +247,7 @@ class Scpi(Laser):
             self._do(self._off)
             return not self._holds(self._emitting)
 
-        insist_on_darkness(dark, f"laser on the {self._line.name}")
+        insist_on_darkness(self._line, self._off, dark)
 
     def _holds(self, check: tuple[str, Condition]) -> bool:
         return self._complaint(check) is None
@@ -264,9 +259,7 @@ class Scpi(Laser):
         try:
             return None if condition.holds(answer) else answer or "unnamed"
         except ValueError as error:
-            raise DeviceLostError(
-                f"The {self._line.name} answered {answer!r} to {question!r}, which is no integer."
-            ) from error
+            raise self._line.misunderstood(answer, question, "an integer") from error
 
     def _ask(self, question: str) -> str:
         return self._line.ask(question)[0]
