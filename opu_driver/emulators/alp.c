@@ -294,11 +294,13 @@ API long AlpSeqControl(ALP_ID device, ALP_ID id, long type, long value) {
 
 API long AlpSeqTiming(ALP_ID device, ALP_ID id, long illuminate, long picture, long synch_delay,
                       long synch_width, long trigger_delay) {
-    (void)illuminate; (void)synch_delay; (void)synch_width; (void)trigger_delay;
+    (void)illuminate; (void)trigger_delay;
     SEQUENCE("AlpSeqTiming");
     if (seq == emu.running) return leave(ALP_SEQ_IN_USE);
     if (picture == 0) picture = 33334; /* ALP_DEFAULT */
     if (picture < shortest(seq) || picture > MAX_PICTURE_TIME) return leave(ALP_PARM_INVALID);
+    if (synch_delay < 0 || synch_width < 0 || synch_width > picture)
+        return leave(ALP_PARM_INVALID);
     seq->picture_time = picture;
     return leave(ALP_OK);
 }

@@ -344,14 +344,15 @@ class AlpDMD(Modulator):
         self._call("AlpSeqControl", batch.handle, alp.FIRSTFRAME, first)
 
     def _time(self, batch: _Sequence, picture_time_us: int) -> None:
-        """One picture time; the trigger output has the library's own pulse, without a delay."""
+        """One picture time; the trigger output pulses for half of it, without a delay."""
+        delay_us, pulse_us = 0, picture_time_us // 2
         self._call(
             "AlpSeqTiming",
             batch.handle,
             alp.DEFAULT,
             picture_time_us,
-            alp.DEFAULT,
-            alp.DEFAULT,
+            delay_us,
+            pulse_us,
             alp.DEFAULT,
         )
         set_us = self._inquire_sequence(batch, alp.PICTURE_TIME)

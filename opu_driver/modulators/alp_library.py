@@ -89,11 +89,16 @@ _ANSWERS = {
 }
 
 _NAMES = (
-    ["alp4395.dll", "alpV42.dll", "alpD41.dll"]
+    [
+        "alp4395.dll",
+        r"C:\Program Files\ALP-4.3\ALP-4.3 API\x64\alp4395.dll",
+        "alpV42.dll",
+        "alpD41.dll",
+    ]
     if sys.platform == "win32"
     else ["libalp43.so", "libalp42.so", "libalp41.so"]
 )
-"""What the library is called, ALP-4.3 first."""
+"""What the library is called and where ViALUX installs it, ALP-4.3 first."""
 
 _LONG, _ID = ctypes.c_long, ctypes.c_ulong
 _OUT_LONG, _OUT_ID = ctypes.POINTER(ctypes.c_long), ctypes.POINTER(ctypes.c_ulong)

@@ -38,10 +38,11 @@ def merge(patterns: Patterns, columns: int) -> NDArray[np.uint8]:
     Returns:
         uint8 `[row, column, 3]`, the bytes of a pixel in the order in which they are sent.
     """
-    bits = np.unpackbits(patterns, axis=2, count=columns)
-    planes = np.zeros((PLANES, *bits.shape[1:]), np.uint8)
-    planes[: len(bits)] = bits
-    return np.ascontiguousarray(np.moveaxis(np.packbits(planes[::-1], axis=0), 0, 2))
+    colours = np.zeros((3, patterns.shape[1], columns), np.uint8)
+    for position, pattern in enumerate(patterns):
+        bits = np.unpackbits(pattern, axis=1, count=columns)
+        colours[2 - position // 8] |= bits << np.uint8(position % 8)
+    return np.ascontiguousarray(np.moveaxis(colours, 0, 2))
 
 
 def plane(image: NDArray[np.uint8], position: int) -> NDArray[np.uint8]:

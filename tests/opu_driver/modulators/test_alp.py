@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import threading
 import time
@@ -358,6 +359,54 @@ def test_faults_show_on_the_mirrors_and_on_the_trigger_line(dmd, emulated, kind,
     assert emulated.count == len(order)
     np.testing.assert_array_equal([picture.mirrors for picture in pictures], patterns[order])
     assert [picture.edge for picture in pictures] == edges
+
+
+def test_the_emulated_library_refuses_wrong_calls_with_the_codes_of_the_real_one(emulated):
+    library = AlpLibrary(str(emulated.library))
+    assert library.code("AlpDevHalt", 1) == 1003  # nothing allocated
+    device = library.new_id("AlpDevAlloc", 0, 0)
+    assert library.code("AlpDevAlloc", 4711, 0, ctypes.c_ulong()) == 1004
+    assert library.code("AlpDevInquire", device, 2999, ctypes.c_long()) == 1005
+    assert library.code("AlpDevInquire", device, 2000, None) == 1006
+    assert library.code("AlpSeqAlloc", device, 1, 2049, ctypes.c_ulong()) == 1007
+    sequence = library.new_id("AlpSeqAlloc", device, 1, 10)
+    assert library.code("AlpSeqControl", device, sequence, 2102, 10) == 1005
+    assert library.code("AlpSeqControl", device, sequence, 2110, 2) == 1005  # 64 columns
+    assert library.code("AlpSeqTiming", device, sequence, 0, 43, 0, 0, 0) == 1005
+    assert library.code("AlpSeqTiming", device, sequence, 0, 20_000, 0, 0, 0) == 0
+    assert library.code("AlpSeqPut", device, sequence, 0, 10, None) == 1006
+    assert library.code("AlpSeqPut", device, sequence, 5, 6, b"\0") == 1005
+    assert library.code("AlpProjStart", device, sequence + 1) == 1003
+    assert library.code("AlpProjStart", device, sequence) == 0
+    for name, *more in (
+        ("AlpSeqFree",),
+        ("AlpSeqControl", 2101, 0),
+        ("AlpSeqPut", 0, 1, b"\0" * 4096),
+        ("AlpSeqTiming", 0, 20_000, 0, 0, 0),
+    ):
+        assert library.code(name, device, sequence, *more) == 1008
+    assert library.code("AlpProjStart", device, sequence) == 1002
+    assert library.code("AlpProjControl", device, 2300, 2302) == 1002
+    assert library.code("AlpDevControl", device, 2004, 2007) == 1002
+    assert library.code("AlpDevFree", device) == 1002
+    assert library.code("AlpDevHalt", device) == 0
+    assert library.code("AlpDevFree", device) == 0
+    assert library.code("AlpDevHalt", device) == 1003
+
+
+def test_waiting_inside_the_emulated_library_takes_the_time_of_the_sequence(emulated):
+    library = AlpLibrary(str(emulated.library))
+    device = library.new_id("AlpDevAlloc", 0, 0)
+    sequence = library.new_id("AlpSeqAlloc", device, 1, 5)
+    library.call("AlpSeqTiming", device, sequence, 0, 10_000, 0, 0, 0)
+    before = time.monotonic()
+    library.call("AlpProjStart", device, sequence)
+    wait = ctypes.CDLL(str(emulated.library)).AlpProjWait
+    wait.argtypes = [ctypes.c_ulong]
+    assert wait(device) == 0
+    assert time.monotonic() - before >= 0.049
+    library.call("AlpProjStartCont", device, sequence)
+    assert wait(device) == 1005  # it would wait for ever
 
 
 def test_forgotten_pictures_are_told_from_those_to_come(monkeypatch):
