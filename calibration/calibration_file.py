@@ -15,7 +15,7 @@ import errno
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from functools import cached_property
@@ -41,7 +41,7 @@ _USER_BLOCK = 512
 _BLOCK_BYTES = 1 << 26  # of the matrix that are looked at at a time
 _IN_MEMORY_BYTES = 1 << 30  # a larger matrix stays in its file, and is mapped
 
-_UNREADABLE = (OSError, KeyError, TypeError, ValueError, RuntimeError, MemoryError)
+_UNREADABLE = (OSError, KeyError, TypeError, ValueError, RuntimeError, OverflowError)
 """What h5py raises on content that it cannot make sense of, and our own checks."""
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -155,7 +155,7 @@ class Calibration(Setup):
             with _written_aside(path) as aside:
                 self._write(aside)
                 _publish(aside, path)
-        except (OSError, RuntimeError) as error:  # HDF5 tells of a full disk in either way
+        except OSError as error:
             raise CalibrationFileError(
                 f"The calibration cannot be written to {path}: {error}. Name a folder that exists, "
                 "that you may write to, and that has room."
@@ -211,7 +211,12 @@ class Calibration(Setup):
     def _write(self, path: Path) -> None:
         curves = {name: getattr(self.quality, name) for name in _CURVES}
         arrays = {"T": self.T, "reference": self.reference, "bias": self.bias, **curves}
-        with h5py.File(path, "w", userblock_size=_USER_BLOCK) as file:
+        with (
+            _PatientFile(path) as storage,
+            h5py.File(
+                path, "w", driver="fileobj", fileobj=storage, userblock_size=_USER_BLOCK
+            ) as file,
+        ):
             file.attrs["header"] = to_json(
                 self,
                 quality=self.quality.numbers(),
@@ -257,7 +262,7 @@ def _array(file: h5py.File, path: Path, name: str, shape: tuple[int | None, ...]
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise ValueError(f"{name} is {part.dtype} {list(part.shape)}, no {dtype} [{wanted}]")
     place = part.id.get_offset()
-    if part.size and place is None:
+    if part.size and (place is None or place + part.nbytes > path.stat().st_size):
         raise ValueError(f"{name} does not lie in one piece")
     values: NDArray[Any]
     if part.nbytes > _IN_MEMORY_BYTES:
@@ -315,6 +320,54 @@ def refuse_existing(path: Path) -> None:
             f"{path} exists already, and a calibration is never overwritten. Name another file, "
             "or move this one away."
         )
+
+
+class _PatientFile:
+    """A new file whose errors wait until HDF5 has let go of it; then the first is raised.
+
+    HDF5 does not survive a disk that is full: it ends the process when it closes what it could not
+    write. So it is told that all went well, and the file is thrown away.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w+b")
+        self._error: OSError | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._try(self._file.close)
+        if self._error is not None:
+            raise self._error
+
+    def write(self, content: memoryview) -> int:
+        self._try(lambda: self._file.write(content))
+        return len(content)
+
+    def readinto(self, room: memoryview) -> int:
+        self._try(lambda: self._file.readinto(room))
+        return len(room)
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        return self._try(lambda: self._file.seek(place, whence)) or 0
+
+    def tell(self) -> int:
+        return self._try(self._file.tell) or 0
+
+    def truncate(self, size: int) -> int:
+        self._try(lambda: self._file.truncate(size))
+        return size
+
+    def flush(self) -> None:
+        self._try(self._file.flush)
+
+    def _try(self, act: Callable[[], int | None]) -> int | None:
+        try:
+            return act()
+        except OSError as error:
+            self._error = self._error or error
+            return None
 
 
 @contextlib.contextmanager
