@@ -1,9 +1,15 @@
 """Vectors through the bench: codes in, real outputs of the calibrated map out.
 
 A code e is shown as two exposures, e+ and e-; the difference of their fields is T e, free of every
-static bias. Larger integers are shown in bit planes, two exposures each. Phase and gain of the
-interferometer are followed by all-on exposures: the markers around each sequence, and one more in
-every `reference_interval` exposures.
+static bias. Larger integers are shown in bit planes, two exposures each.
+
+What the interferometer does meanwhile is undone. Its phase and gain, and the tilt that a drift of
+the carrier puts on the modes, are followed by all-on exposures: the markers around each sequence,
+and one more in every so many exposures, as often as the measured walk of the phase asks for.
+
+A medium that has changed cannot be undone. It is measured: the fidelity of the references, and that
+of the projections themselves to what the calibrated matrix says of their codes. Below
+`min_fidelity` the calibration is stale, and a new one is asked for, or made.
 
 With N_R electrons a pixel of reference and N_S(e) = sum of the lit inputs' signal, the relative
 error of a ternary code's projection is (docs/architecture.md, Physics)
@@ -21,8 +27,10 @@ the gain that they tell is wrong.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,7 +39,9 @@ from numpy.typing import NDArray
 
 from calibration import drift
 from calibration.calibration_file import Calibration
-from calibration.errors import CodesError, StaleCalibrationError
+from calibration.errors import CodesError, DecorrelationError, StaleCalibrationError
+from calibration.movement import Movement, Reference
+from calibration.phase_walk import PhaseWalk
 from calibration.saturation import checked_saturation
 from opu_driver.bench import MARKERS, Bench, Sequence
 from opu_driver.errors import SettingError
@@ -40,12 +50,15 @@ from opu_driver.modulator import Patterns
 if TYPE_CHECKING:
     from torch import Tensor
 
+log = logging.getLogger("opu.projector")
+
 LARGEST_CODE = 255
 """Codes are integers from -255 to 255: at most eight bit planes."""
 
 _SEQUENCE = 512  # exposures in one sequence, at most,
 _SEQUENCE_BYTES = 1 << 28  # and what their frames may take
 
+_COMPARED = 1 << 24  # products of T that a sequence's fidelity may cost
 _BLOCK = 16  # pairs that are combined at a time, so that they stay in the cache
 
 
@@ -60,10 +73,15 @@ class ProjectionRecord:
         shown_rows: Rows that were not zero everywhere.
         exposures: Exposures of codes.
         reference_exposures: Exposures of references and markers.
+        calibration_exposures: Exposures of a recalibration, and of what had to be shown again.
         snr: Signal to noise (powers) of a projected field, averaged over the bit planes shown.
         phase_drift_rad: Largest change of phase between two neighbouring references.
+        carrier_drift: Largest drift of the carrier from the calibration's, cycles/pixel.
         gain: Mean gain against the calibration's reference.
-        fidelity: Lowest fidelity of a sequence's references to the calibration's reference.
+        fidelity: Lowest fidelity of a sequence's references to the calibration's reference, the
+            carrier's drift undone.
+        map_fidelity: Lowest fidelity of a sequence's projections to the calibrated map: their
+            |correlation|^2, camera noise left out.
         saturated_fraction: Fraction of pixels at full scale.
     """
 
@@ -71,10 +89,13 @@ class ProjectionRecord:
     shown_rows: int
     exposures: int
     reference_exposures: int
+    calibration_exposures: int
     snr: float
     phase_drift_rad: float
+    carrier_drift: float
     gain: float
     fidelity: float
+    map_fidelity: float
     saturated_fraction: float
 
 
@@ -102,8 +123,10 @@ class _Shown:
     power: float
     noise: float
     phase_drift_rad: float
+    carrier_drift: float
     gain: float
     fidelity: float
+    map_fidelity: float
     saturated_fraction: float
 
 
@@ -113,17 +136,25 @@ class OpticalProjector:
     Args:
         bench: An open bench.
         calibration: What was measured on it.
-        reference_interval: Exposures of codes between two references; 0 for the markers alone.
+        reference_interval: Exposures of codes between two references; 0 for the markers alone;
+            None for as many as the measured walk of the phase allows, see `phase_walk`.
         max_saturated_fraction: Largest allowed fraction of pixels at full scale, of the frames
             and of the markers.
-        min_fidelity: Smallest allowed fidelity of the references to the calibration's; below it
-            the medium or the alignment is another.
-        track_drift: Whether to follow phase and gain. Otherwise those of the very first reference
-            are kept, to show what tracking is worth; references are still shown and reported.
+        min_fidelity: Smallest allowed fidelity of the references to the calibration's, and of the
+            projections to the calibrated map; below it the medium or the alignment is another.
+        track_drift: Whether to follow phase, gain and carrier. Otherwise those of the very first
+            reference are kept, to show what tracking is worth; references are still shown and
+            reported, and the projections may be of any fidelity.
         exposure_us: Exposure time; None for that of the calibration.
+        recalibrate: Makes a new calibration of the bench, for instance
+            `lambda bench: calibrate(bench, n_inputs)`; it is called where the fidelity is too
+            small, and by that its owner is told. The call that has noticed is shown again, whole.
+            The new B is turned into the phase of the old one; it is another all the same, and so
+            is `fingerprint()`. None raises instead.
 
     Attributes:
         last: The record of the last call; None before the first.
+        calibration: The calibration in use.
 
     Raises:
         StaleCalibrationError: The calibration does not fit the bench.
@@ -135,15 +166,17 @@ class OpticalProjector:
         bench: Bench,
         calibration: Calibration,
         *,
-        reference_interval: int = 32,
+        reference_interval: int | None = None,
         max_saturated_fraction: float = 1e-3,
         min_fidelity: float = 0.9,
         track_drift: bool = True,
         exposure_us: float | None = None,
+        recalibrate: Callable[[Bench], Calibration] | None = None,
     ) -> None:
-        if reference_interval < 0:
+        if reference_interval is not None and reference_interval < 0:
             raise SettingError(
-                f"reference_interval = {reference_interval}; at least 1, or 0 for markers alone."
+                f"reference_interval = {reference_interval}; at least 1, 0 for markers alone, or "
+                "None to follow the phase."
             )
         for name, value in (
             ("max_saturated_fraction", max_saturated_fraction),
@@ -151,32 +184,42 @@ class OpticalProjector:
         ):
             if not 0 <= value <= 1:
                 raise SettingError(f"{name} = {value:g}; it is a fraction, from 0 to 1.")
-        calibration.check(bench)
-        exposure_us = calibration.settings.exposure_us if exposure_us is None else exposure_us
-        bench.configure(replace(bench.settings, exposure_us=exposure_us))
         self.n_inputs = calibration.n_inputs
         self.n_outputs = calibration.n_outputs
         self.last: ProjectionRecord | None = None
         self._bench = bench
-        self._calibration = calibration
-        self._demodulate = calibration.demodulator()
         self._interval = reference_interval
         self._max_saturated_fraction = max_saturated_fraction
         self._min_fidelity = min_fidelity
         self._track_drift = track_drift
+        self._exposure_us = exposure_us
+        self._recalibrate = recalibrate
+        self._phase_walk = PhaseWalk()
         self._first_gain: complex | None = None
         self._all_on = bench.layout(1).all_on()
         self._totals = _Totals()
+        self._use(calibration)
+
+    def _use(self, calibration: Calibration) -> None:
+        """Set the bench and everything here for a calibration."""
+        bench, exposure_us = self._bench, self._exposure_us
+        calibration.check(bench)
+        exposure_us = calibration.settings.exposure_us if exposure_us is None else exposure_us
+        bench.configure(replace(bench.settings, exposure_us=exposure_us))
+        self.calibration = calibration
+        self._demodulate = calibration.demodulator()
+        self._reference = _reference(calibration)
 
     def fingerprint(self) -> str:
         """Identity of B."""
-        return self._calibration.fingerprint()
+        return self.calibration.fingerprint()
 
     def totals(self) -> Mapping[str, float]:
         """The account since construction.
 
         Rows and exposures are sums; `snr` is their mean over exposures; `phase_drift_rad` and
-        `saturated_fraction` are the largest, `fidelity` the smallest of any call.
+        `saturated_fraction` are the largest of any call, `fidelity` and `map_fidelity` the
+        smallest.
         """
         return self._totals.as_mapping()
 
@@ -193,47 +236,81 @@ class OpticalProjector:
         Raises:
             CodesError: Codes that cannot be shown; nothing was exposed.
             SaturationError: Too many pixels at full scale.
-            StaleCalibrationError: The light no longer is the calibration's.
+            DecorrelationError: The light no longer is the calibration's.
             DriftError: The phase moved too far between references.
             FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As `Bench.stream`.
         """
         import torch
 
         planes = _bit_planes(_checked(codes, self.n_inputs))
-        fields = np.zeros((len(codes), self._calibration.n_modes), np.complex64)
-        shown = [self._gather(*part, fields) for part in self._show(planes)]
-        self.last = _record(len(codes), planes, shown)
+        before = self._bench.exposures
+        try:
+            fields, shown = self._fields(len(codes), planes)
+            spent = 0
+        except DecorrelationError as error:
+            if self._recalibrate is None:
+                raise
+            self._renew(self._recalibrate, error)
+            spent = self._bench.exposures - before
+            fields, shown = self._fields(len(codes), planes)
+        self.last = _record(len(codes), planes, shown, spent)
         self._totals.add(self.last)
-        outputs = np.take(fields, self._calibration.output_modes, axis=1)
+        outputs = np.take(fields, self.calibration.output_modes, axis=1)
         return torch.from_numpy(outputs.view(np.float32))
+
+    def _fields(self, rows: int, planes: _Planes) -> tuple[NDArray[np.complex64], list[_Shown]]:
+        """The fields `[row, mode]` of codes, and what each of their sequences has cost."""
+        fields = np.zeros((rows, self.calibration.n_modes), np.complex64)
+        return fields, [self._gather(*part, fields) for part in self._show(planes)]
+
+    def _renew(
+        self, recalibrate: Callable[[Bench], Calibration], reason: DecorrelationError
+    ) -> None:
+        """Make a new calibration and go on with it."""
+        log.warning("Recalibrating: %s", reason)
+        new = recalibrate(self._bench)
+        if (new.n_inputs, new.n_modes) != (self.n_inputs, self.calibration.n_modes):
+            raise StaleCalibrationError(
+                f"The recalibration has {new.n_inputs} inputs and {new.n_modes} modes; the "
+                f"projector goes on with {self.n_inputs} and {self.calibration.n_modes} only. "
+                "Calibrate with the same arguments, or make a new projector."
+            ) from reason
+        self._use(_turned_into(new, self._reference))
+        log.warning("Recalibrated: B is now %s", self.fingerprint())
 
     def _show(self, planes: _Planes) -> Iterator[tuple[_Planes, NDArray[np.int64], Sequence]]:
         """Bit planes with the places of their references, and the sequence that shows them."""
         if not len(planes):
             return
+        shown: deque[tuple[_Planes, NDArray[np.int64]]] = deque()
+        for sequence in self._bench.stream(self._batches(planes, shown)):
+            yield *shown.popleft(), sequence
+
+    def _batches(
+        self, planes: _Planes, shown: deque[tuple[_Planes, NDArray[np.int64]]]
+    ) -> Iterator[Patterns]:
+        """Patterns for one sequence after the other; what they are is noted in `shown`."""
         settings = self._bench.settings
         frame_bytes = math.prod(settings.region.shape) * settings.pixel_format.dtype.itemsize
-        room = min(
+        most = min(
             _SEQUENCE,
             max(_SEQUENCE_BYTES // frame_bytes, 2),
             self._bench.modulator.capacity - MARKERS,
         )
-        if self._interval:
-            room -= room // (self._interval + 1)
-        step = max(room // 2, 1)
-        parts = [planes.part(slice(i, i + step)) for i in range(0, len(planes), step)]
-        places = [self._reference_places(2 * len(part)) for part in parts]
-        patterns = (self._patterns(*pair) for pair in zip(parts, places, strict=True))
-        yield from zip(parts, places, self._bench.stream(patterns), strict=True)
-
-    def _reference_places(self, exposures: int) -> NDArray[np.int64]:
-        """Numbers of the exposures before which a reference is shown."""
-        every = self._interval or exposures
-        return np.arange(every, exposures, every)
+        first = 0
+        while first < len(planes):
+            interval = self._phase_walk.interval if self._interval is None else self._interval
+            room = most - most // (interval + 1) if interval else most
+            part = planes.part(slice(first, first + max(room // 2, 1)))
+            every = interval or 2 * len(part)
+            places = np.arange(every, 2 * len(part), every)
+            shown.append((part, places))
+            yield self._patterns(part, places)
+            first += len(part)
 
     def _patterns(self, planes: _Planes, places: NDArray[np.int64]) -> Patterns:
         bits = planes.bits.reshape(-1, self.n_inputs)
-        patterns = self._calibration.layout.render(bits)
+        patterns = self.calibration.layout.render(bits)
         return np.insert(patterns, places, self._all_on, axis=0) if len(places) else patterns
 
     def _gather(
@@ -252,21 +329,30 @@ class OpticalProjector:
         inserted = places + np.arange(len(places))
         references = np.concatenate([markers[:1], measured[inserted], markers[1:]])
         positions = np.concatenate([[-1], inserted, [len(sequence)]])
-        gains, noise, fidelity = self._compare(references)
+        moved = self._reference.movement(references)
+        ramp = self._reference.ramp(moved.row, moved.column)
+        noise, fidelity = self._compare(references * ramp.conj(), moved)
 
         own = np.delete(np.arange(len(sequence)), inserted)
-        corrections = self._calibration.scale / self._gains_at(own, gains, positions)
-        power = self._subtract(planes, measured, own, corrections.astype(np.complex64), fields)
-
-        gain = float(np.mean(np.abs(gains)))
+        gains = self._gains_at(own, moved.gains, positions)
+        corrections = (self.calibration.scale / gains).astype(np.complex64)
+        gain = float(np.mean(np.abs(moved.gains)))
+        noise *= 2 * (self.calibration.scale / gain) ** 2
+        turn = ramp.conj() if self._track_drift else None
+        power, map_fidelity = self._subtract(
+            planes, measured, own, corrections, turn, noise, fields
+        )
+        self._require(map_fidelity, "The projections have", "to the calibrated map")
         return _Shown(
             exposures=len(own),
             references=MARKERS + len(places),
             power=power,
-            noise=2 * noise * (self._calibration.scale / gain) ** 2,
-            phase_drift_rad=drift.largest_step_rad(gains),
+            noise=noise,
+            phase_drift_rad=drift.largest_step_rad(moved.gains),
+            carrier_drift=math.hypot(moved.row, moved.column),
             gain=gain / self._bench.relative_exposure,
             fidelity=fidelity,
+            map_fidelity=map_fidelity,
             saturated_fraction=saturated,
         )
 
@@ -277,11 +363,15 @@ class OpticalProjector:
         positions: NDArray[np.int64],
     ) -> NDArray[np.complex128]:
         """Complex gains at the exposures of codes, from those of the references."""
-        if self._track_drift:
-            return drift.interpolate(gains, positions, exposures)
-        if self._first_gain is None:
-            self._first_gain = complex(gains[0])
-        return np.full(len(exposures), self._first_gain)
+        if not self._track_drift:
+            if self._first_gain is None:
+                self._first_gain = complex(gains[0])
+            return np.full(len(exposures), self._first_gain)
+        phases = np.unwrap(np.angle(gains))
+        if self._interval is None:
+            self._phase_walk.see(phases, positions)
+            phases = self._phase_walk.smoothed(phases, positions)
+        return drift.interpolate(np.abs(gains) * np.exp(1j * phases), positions, exposures)
 
     def _subtract(
         self,
@@ -289,10 +379,28 @@ class OpticalProjector:
         measured: NDArray[np.complex64],
         own: NDArray[np.int64],
         corrections: NDArray[np.complex64],
+        turn: NDArray[np.complex64] | None,
+        noise: float,
         fields: NDArray[np.complex64],
-    ) -> float:
-        """Add the weighted differences of e+ and e- to their rows; returns their mean power."""
-        power = 0.0
+    ) -> tuple[float, float]:
+        """Add the weighted differences of e+ and e- to their rows.
+
+        Args:
+            planes: The bit planes.
+            measured: Fields `[exposure, mode]` of the sequence.
+            own: Which exposures are those of the planes.
+            corrections: What undoes phase and gain, `[2 x plane]`.
+            turn: What undoes the carrier's drift, `[mode]`.
+            noise: Variance of a difference, per mode.
+            fields: Where to add, `[row, mode]`.
+
+        Returns:
+            Mean power of the differences, and their fidelity to the calibrated map.
+        """
+        count = min(len(planes), max(1, _COMPARED // self.calibration.T.size))
+        compared = np.linspace(0, len(planes) - 1, count).astype(int)
+        power = own_power = map_power = 0.0
+        overlap = 0j
         for first in range(0, len(planes), _BLOCK):
             some = planes.part(slice(first, first + _BLOCK))
             pairs = slice(2 * first, 2 * (first + _BLOCK))
@@ -300,28 +408,73 @@ class OpticalProjector:
             corrected *= corrections[pairs, None]
             differences = corrected[0::2]
             differences -= corrected[1::2]
+            if turn is not None:
+                differences *= turn
             power += float(np.mean(np.abs(differences) ** 2)) * len(some)
             for weight in np.unique(some.weights):  # within one weight no row occurs twice
                 same = some.weights == weight
                 fields[some.rows[same]] += weight * differences[same]
-        return power / len(planes)
+            here = compared[(compared >= first) & (compared < first + _BLOCK)] - first
+            seen, predicted = differences[here], self._predicted(some.bits[here])
+            overlap += complex(np.vdot(predicted, seen))
+            own_power += float(np.vdot(seen, seen).real)
+            map_power += float(np.vdot(predicted, predicted).real)
+        light = own_power - noise * count * self.calibration.n_modes
+        lost = light <= 3 * noise * math.sqrt(count * self.calibration.n_modes)
+        return power / len(planes), math.nan if lost else abs(overlap) ** 2 / (light * map_power)
 
-    def _compare(
-        self, references: NDArray[np.complex64]
-    ) -> tuple[NDArray[np.complex128], float, float]:
-        """Gains of the references against the calibration's, their noise, lowest fidelity."""
-        reference = self._calibration.reference
-        gains = drift.factors(references, reference)
-        noise = drift.noise(references, gains)
-        fidelity = float(drift.fidelity(references, reference, noise).min())
+    def _predicted(self, bits: NDArray[np.uint8]) -> NDArray[np.complex64]:
+        """What the calibrated matrix says of bit planes `[plane, e+ or e-, input]`."""
+        codes = bits[:, 0].astype(np.complex64) - bits[:, 1]
+        predicted = (codes @ self.calibration.T.T) * np.float32(self.calibration.scale)
+        return predicted.astype(np.complex64, copy=False)
+
+    def _compare(self, references: NDArray[np.complex64], moved: Movement) -> tuple[float, float]:
+        """Noise of the references, the carrier's drift undone, and their lowest fidelity."""
+        noise = drift.noise(references, moved.gains)
+        fidelity = float(drift.fidelity(references, self._reference.field, noise).min())
         if not fidelity >= self._min_fidelity:
-            raise StaleCalibrationError(
-                f"The field of all inputs on has a fidelity of {fidelity:.3f} to that of the "
-                f"calibration of {self._calibration.made_at}; at least {self._min_fidelity:g} is "
-                "needed. The medium, the carrier or the alignment has changed (calibrate again), "
-                "or there is too little light to tell (raise the exposure)."
-            )
-        return gains, noise, fidelity
+            raise self._stale(fidelity, "The field of all inputs on has", "to that")
+        return noise, fidelity
+
+    def _require(self, fidelity: float, what: str, to: str) -> None:
+        if self._track_drift and fidelity < self._min_fidelity:
+            raise self._stale(fidelity, what, to)
+
+    def _stale(self, fidelity: float, what: str, to: str) -> DecorrelationError:
+        return DecorrelationError(
+            f"{what} a fidelity of {fidelity:.3f} {to} of the calibration of "
+            f"{self.calibration.made_at}; at least {self._min_fidelity:g} is needed. The medium, "
+            "the carrier or the alignment has changed (calibrate again), or there is too little "
+            "light to tell (raise the exposure)."
+        )
+
+
+def _reference(calibration: Calibration) -> Reference:
+    demodulate = calibration.demodulator()
+    return Reference(
+        calibration.reference,
+        demodulate.grid_shape,
+        demodulate.decimation,
+        demodulate.noise_gain,
+    )
+
+
+def _turned_into(calibration: Calibration, earlier: Reference) -> Calibration:
+    """A new calibration in the phase of an earlier one, and at its carrier.
+
+    Phase and carrier of a calibration are those of the moment: what has changed of the medium since
+    is little, but without this the two would have nothing in common.
+    """
+    moved = earlier.movement(calibration.reference[None])
+    turn = earlier.ramp(moved.row, moved.column).conj()
+    turn *= np.complex64(np.exp(-1j * np.angle(moved.gains[0])))
+    return replace(
+        calibration,
+        T=calibration.T * turn[:, None],
+        reference=calibration.reference * turn,
+        bias=calibration.bias * turn,
+    )
 
 
 class _Totals:
@@ -329,8 +482,9 @@ class _Totals:
 
     def __init__(self) -> None:
         self._rows = self._shown_rows = self._exposures = self._references = 0
+        self._calibrations = 0
         self._snr = self._drift = self._saturated = 0.0
-        self._fidelity = 1.0
+        self._fidelity = self._map_fidelity = 1.0
 
     def add(self, record: ProjectionRecord) -> None:
         self._rows += record.rows
@@ -339,10 +493,12 @@ class _Totals:
             return
         self._exposures += record.exposures
         self._references += record.reference_exposures
+        self._calibrations += record.calibration_exposures
         self._snr += record.snr * record.exposures
         self._drift = max(self._drift, record.phase_drift_rad)
         self._saturated = max(self._saturated, record.saturated_fraction)
         self._fidelity = min(self._fidelity, record.fidelity)
+        self._map_fidelity = min(self._map_fidelity, record.map_fidelity)
 
     def as_mapping(self) -> dict[str, float]:
         return {
@@ -350,26 +506,32 @@ class _Totals:
             "shown_rows": float(self._shown_rows),
             "exposures": float(self._exposures),
             "reference_exposures": float(self._references),
+            "calibration_exposures": float(self._calibrations),
             "snr": self._snr / self._exposures if self._exposures else math.nan,
             "phase_drift_rad": self._drift,
             "fidelity": self._fidelity,
+            "map_fidelity": self._map_fidelity,
             "saturated_fraction": self._saturated,
         }
 
 
-def _record(rows: int, planes: _Planes, shown: list[_Shown]) -> ProjectionRecord:
+def _record(rows: int, planes: _Planes, shown: list[_Shown], spent: int) -> ProjectionRecord:
     exposures = sum(part.exposures for part in shown)
     power = sum(part.power * part.exposures for part in shown)
     noise = sum(part.noise * part.exposures for part in shown)
+    told = [part.map_fidelity for part in shown if not math.isnan(part.map_fidelity)]
     return ProjectionRecord(
         rows=rows,
         shown_rows=len(np.unique(planes.rows)),
         exposures=exposures,
         reference_exposures=sum(part.references for part in shown),
+        calibration_exposures=spent,
         snr=(max(power - noise, 0.0) / noise if noise else math.inf) if shown else math.nan,
         phase_drift_rad=max((part.phase_drift_rad for part in shown), default=math.nan),
+        carrier_drift=max((part.carrier_drift for part in shown), default=math.nan),
         gain=sum(part.gain for part in shown) / len(shown) if shown else math.nan,
         fidelity=min((part.fidelity for part in shown), default=math.nan),
+        map_fidelity=min(told, default=math.nan),
         saturated_fraction=max((part.saturated_fraction for part in shown), default=math.nan),
     )
 

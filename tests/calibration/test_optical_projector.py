@@ -326,7 +326,7 @@ def test_an_expired_calibration_is_refused(
 
 def test_a_carrier_that_has_jumped_is_noticed(realistic_calibration: Calibration) -> None:
     with pytest.raises(StaleCalibrationError, match="calibrate again"):
-        project_on(realistic_calibration, ternary(10), faults={"carrier_jumps": [(0, 0.02, 0.0)]})
+        project_on(realistic_calibration, ternary(10), faults={"carrier_jumps": [(0, 0.05, 0.0)]})
 
 
 def test_a_medium_that_has_changed_is_noticed(realistic_calibration: Calibration) -> None:
