@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 REFERENCE_NS = 4.3
 """What the reference path takes for a pixel, nanoseconds, on one core."""
 
+MOST_REACH = 2.0
+"""Longest reach of a filter, in inverse sideband radii; more is hardly truer."""
+
 _GPU_PIXELS = 1 << 17
 """Pixels of a frame from which a GPU is looked for."""
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from calibration.carrier import Carrier
 from calibration.demodulation import checked_decimation, checked_output
-from calibration.demodulation_path import DemodulationPath
+from calibration.demodulation_path import MOST_REACH, DemodulationPath
 from calibration.wiener import AxisTaps, Levels, SeparableTaps, separable_taps
 from opu_driver.camera import Frames
 from opu_driver.errors import SettingError
@@ -29,7 +29,7 @@ LARGEST_LEAK = 0.015
 """Error without noise, relative to the field, for which the fewest taps are chosen."""
 
 _STEP = 4  # the reach is a multiple of it and of the decimation,
-_LEAST_REACH, _MOST_REACH = 0.625, 2.0  # from so many to so many inverse sideband radii
+_LEAST_REACH = 0.625  # from so many inverse sideband radii on
 _BAND_PIXELS = 64  # rows of pixels that are taken at a time, so that they stay in the cache
 _LARGEST_DOWN, _LARGEST_ACROSS = 16, 8  # what a compiler unrolls
 
@@ -88,9 +88,10 @@ class SeparableDemodulator:
         levels = levels or Levels()
         if reach is None:
             taps = sufficient_taps(frame_shape, carrier, decimation, levels)
-        elif reach < 1 or reach % decimation:
+        elif reach < 1 or reach % decimation or reach * carrier.radius > MOST_REACH:
             raise SettingError(
-                f"reach = {reach}; a positive multiple of the decimation, {decimation}."
+                f"reach = {reach}; a positive multiple of the decimation, {decimation}, and at "
+                f"most {MOST_REACH / carrier.radius:.0f} pixels."
             )
         else:
             taps = separable_taps(carrier, frame_shape, decimation, reach, levels)
@@ -147,7 +148,7 @@ def sufficient_taps(
     step = decimation * -(-_STEP // decimation)
     reach = step * math.ceil(_LEAST_REACH / carrier.radius / step)
     taps = separable_taps(carrier, frame_shape, decimation, reach, levels)
-    while taps.leak > LARGEST_LEAK and (reach + step) * carrier.radius <= _MOST_REACH:
+    while taps.leak > LARGEST_LEAK and (reach + step) * carrier.radius <= MOST_REACH:
         reach += step
         taps = separable_taps(carrier, frame_shape, decimation, reach, levels)
     return taps

@@ -11,12 +11,13 @@ from typing import Any, Self
 from pydantic import TypeAdapter, ValidationError
 
 from calibration.carrier import Carrier
-from calibration.demodulation import Demodulator
+from calibration.demodulation import Demodulation
+from calibration.demodulation_path import MOST_REACH, REFERENCE, DemodulationPath
 from opu_driver.bench import Bench
 from opu_driver.camera import CameraSettings
 from opu_driver.damage import first_damage
 from opu_driver.device import Identity
-from opu_driver.errors import PatternError
+from opu_driver.errors import PatternError, SettingError
 from opu_driver.layout import Layout
 
 _DEVICES = {"modulator", "camera", "laser"}
@@ -34,6 +35,7 @@ class Setup:
         layout: Where the inputs lie on the modulator.
         carrier: Where the sideband lies in the spectrum of a frame.
         decimation: Pixels between two points of the field's grid.
+        path: Which way frames become fields; that of T, so that of all projections.
         seed: Seed of the patterns that are drawn at random.
         software: Version of this software.
     """
@@ -45,11 +47,12 @@ class Setup:
     layout: Layout
     carrier: Carrier
     decimation: int
+    path: DemodulationPath = REFERENCE
     seed: int
     software: str
 
     @classmethod
-    def of(cls, bench: Bench, layout: Layout, demodulator: Demodulator, seed: int) -> Self:
+    def of(cls, bench: Bench, layout: Layout, demodulator: Demodulation, seed: int) -> Self:
         """The setup that is in force on a bench."""
         return cls(
             identities=bench.identities,
@@ -59,6 +62,7 @@ class Setup:
             layout=layout,
             carrier=demodulator.carrier,
             decimation=demodulator.decimation,
+            path=demodulator.path,
             seed=seed,
             software=version("opu"),
         )
@@ -74,10 +78,10 @@ class Setup:
         rows, columns = self.settings.region.shape
         return (rows // self.decimation) * (columns // self.decimation)
 
-    def demodulator(self) -> Demodulator:
-        """What turns the frames of this setup into its fields."""
+    def demodulator(self) -> Demodulation:
+        """What turns the frames of this setup into its fields, the way it was measured."""
         shape = self.settings.region.shape
-        return Demodulator(shape, self.carrier, decimation=self.decimation)
+        return self.path.demodulator(shape, self.carrier, decimation=self.decimation)
 
     def mismatches(self, bench: Bench) -> list[str]:
         """What of this setup does not hold on a bench, each told with both values.
@@ -108,7 +112,7 @@ def to_json(setup: Setup, **more: Any) -> str:
     """A setup, and whatever else belongs to it, as text; of a subclass only the setup."""
     content = {f.name: getattr(setup, f.name) for f in fields(Setup)}
     content["identities"] = {kind: asdict(who) for kind, who in setup.identities.items()}
-    for name in ("settings", "layout", "carrier"):
+    for name in ("settings", "layout", "carrier", "path"):
         content[name] = asdict(content[name])
     return json.dumps({"setup": content, **more})
 
@@ -126,6 +130,8 @@ def from_json(text: str) -> tuple[Setup, dict[str, Any]]:
         setup = TypeAdapter(Setup).validate_python(content.pop("setup", None))
     except ValidationError as error:
         raise ValueError(f"setup, {first_damage(error)}") from error
+    except SettingError as error:
+        raise ValueError(f"setup, {error}") from error
     _refuse_impossible(setup)
     return setup, content
 
@@ -144,7 +150,11 @@ def _refuse_impossible(setup: Setup) -> None:
             raise ValueError(f"setup, {name} = {value:g}, which is not positive")
     if setup.decimation < 1 or setup.n_inputs < 1:
         raise ValueError(f"setup, decimation = {setup.decimation}, n_inputs = {setup.n_inputs}")
-    at = setup.carrier
+    reach, at = setup.path.reach, setup.carrier
+    if reach % setup.decimation or reach * at.radius > MOST_REACH:
+        raise ValueError(
+            f"setup, a filter that reaches {reach} pixels, with decimation = {setup.decimation}"
+        )
     if not (0 < at.radius <= 0.5 and abs(at.row) <= 0.5 and abs(at.column) <= 0.5):
         raise ValueError(
             f"setup, a carrier at ({at.row:g}, {at.column:g}) of radius {at.radius:g} cycles/pixel"

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -6,8 +8,12 @@ from calibration.carrier import Carrier
 from calibration.demodulation import Demodulator
 from calibration.demodulation_path import REFERENCE, DemodulationPath, choose_path
 from calibration.separable_demodulation import SeparableDemodulator
+from calibration.setup import Setup, from_json, to_json
 from calibration.wiener import Levels, measure_levels
+from opu_driver.camera import CameraSettings, Region
+from opu_driver.device import Identity
 from opu_driver.errors import SettingError
+from opu_driver.layout import Layout
 
 CLEAR = Carrier(0.3, 0.3, 0.0, 0.0, 0.12, 0.0)
 CLOSE = Carrier(0.27, 0.25, 0.0, 0.0, 0.12, 0.0)
@@ -98,3 +104,54 @@ class TestRefusals:
             DemodulationPath("separable")
         with pytest.raises(SettingError, match="has both"):
             DemodulationPath("reference", 8, Levels())
+
+
+class TestSetup:
+    """T is used the way it was measured."""
+
+    @pytest.fixture
+    def setup(self):
+        return Setup(
+            identities={
+                kind: Identity("maker", kind, "1") for kind in ("modulator", "camera", "laser")
+            },
+            settings=CameraSettings(100.0, Region(0, 0, 64, 64)),
+            power_mw=10.0,
+            relative_exposure=1000.0,
+            layout=Layout.fit(10, (64, 64)),
+            carrier=CLEAR,
+            decimation=4,
+            path=DemodulationPath("separable", 12, Levels(3.0, 0.02)),
+            seed=3,
+            software="0.1.0",
+        )
+
+    def test_keeps_the_path(self, setup):
+        again, _ = from_json(to_json(setup))
+        assert again == setup
+        assert again.demodulator().path == setup.path
+        assert isinstance(again.demodulator(), SeparableDemodulator)
+
+    def test_without_a_path_it_was_the_reference(self, setup):
+        content = json.loads(to_json(setup))
+        del content["setup"]["path"]
+        old, _ = from_json(json.dumps(content))
+        assert old.path == REFERENCE
+        assert old.demodulator().path == REFERENCE
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            {"name": "fast"},
+            {"reach": 0},
+            {"reach": 13},
+            {"reach": 4_000_000},
+            {"levels": None},
+            {"levels": {"reference": -1.0, "noise": 0.1}},
+        ],
+    )
+    def test_a_damaged_path(self, setup, damage):
+        content = json.loads(to_json(setup))
+        content["setup"]["path"].update(damage)
+        with pytest.raises(ValueError, match="setup, "):
+            from_json(json.dumps(content))
