@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -18,8 +20,13 @@ def vendor_library(module: str, extra: str) -> Any:
     Raises:
         DriverMissingError: It is not installed, or does not load; the message says how to get it.
     """
+    if module in sys.modules:
+        return sys.modules[module]
     try:
-        return import_module(module)
+        with warnings.catch_warnings():
+            # SWIG's modules warn of themselves, and crash where warnings are errors.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return import_module(module)
     except ImportError as error:
         raise DriverMissingError(
             f"The library {module} cannot be imported ({error}). Install it with "
