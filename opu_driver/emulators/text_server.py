@@ -88,6 +88,11 @@ class TextServer:
         self._ahead.extend([None] * after)
         self._ahead.extend(disturbances)
 
+    def interject(self, noise: bytes) -> None:
+        """Send something that nobody asked for."""
+        with self._plug:
+            self._end.write(noise)
+
     def settle(self) -> None:
         """Have no disturbances ahead."""
         self._ahead.clear()

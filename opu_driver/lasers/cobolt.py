@@ -43,7 +43,7 @@ from opu_driver.errors import (
     SettingError,
 )
 from opu_driver.laser import Laser, LaserStatus
-from opu_driver.lasers.line import insist_on_darkness, number
+from opu_driver.lasers.line import dark_unless_done, insist_on_darkness, number
 from opu_driver.lasers.ports import Port, ports_of
 from opu_driver.lasers.serial_line import SerialLine
 
@@ -228,13 +228,14 @@ class Cobolt(Laser):
         return self._words.unit_mw * self._number(self._words.ask_power)
 
     def _set_power_mw(self, power_mw: float) -> None:
-        self._do(self._words.set_power.format(power_mw / self._words.unit_mw))
-        self._set_mw = self._get_power_mw()
-        if abs(self._set_mw - power_mw) > 0.51 * _STEP_MW:
-            raise DeviceError(
-                f"power_mw = {power_mw:g} was asked for, and the laser was set to "
-                f"{self._set_mw:g} mW."
-            )
+        with dark_unless_done(self._darken):
+            self._do(self._words.set_power.format(power_mw / self._words.unit_mw))
+            self._set_mw = self._get_power_mw()
+            if abs(self._set_mw - power_mw) > 0.51 * _STEP_MW:
+                raise DeviceError(
+                    f"power_mw = {power_mw:g} was asked for, and the laser was set to "
+                    f"{self._set_mw:g} mW."
+                )
 
     def _status(self) -> LaserStatus:
         emitting = self._flag("l?")
@@ -263,7 +264,8 @@ class Cobolt(Laser):
 
     def _set_emission(self, on: bool) -> None:
         if on:
-            self._do("@cob1" if self._autostart else "l1")
+            with dark_unless_done(self._darken):
+                self._do("@cob1" if self._autostart else "l1")
         else:
             self._darken()
 

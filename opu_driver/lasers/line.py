@@ -15,8 +15,8 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -241,6 +241,16 @@ def number(line: Line, question: str, answer: str) -> float:
     if not math.isfinite(value):
         raise line.misunderstood(answer, question, "a number")
     return value
+
+
+@contextmanager
+def dark_unless_done(darken: Callable[[], None]) -> Iterator[None]:
+    """Whatever was to be done to the light: if it fails, nobody knows what was, and it goes off."""
+    try:
+        yield
+    except BaseException:
+        darken()
+        raise
 
 
 def insist_on_darkness(line: Line, off: str, darken: Callable[[], bool]) -> None:

@@ -38,7 +38,7 @@ from opu_driver.errors import (
     SettingError,
 )
 from opu_driver.laser import Laser, LaserStatus
-from opu_driver.lasers.line import insist_on_darkness, number
+from opu_driver.lasers.line import dark_unless_done, insist_on_darkness, number
 from opu_driver.lasers.ports import Port, ports_of
 from opu_driver.lasers.serial_line import SerialLine
 
@@ -228,13 +228,14 @@ class Obis(Laser):
         return 1e3 * number(self._line, question, self._ask(question))
 
     def _set_power_mw(self, power_mw: float) -> None:
-        self._do(f"SOUR:POW:LEV:IMM:AMPL {power_mw / 1e3:.6f}")
-        in_force_mw = self._get_power_mw()
-        if abs(in_force_mw - power_mw) > 0.51 * _STEP_MW:
-            raise DeviceError(
-                f"power_mw = {power_mw:g} was asked for, and the laser was set to "
-                f"{in_force_mw:g} mW."
-            )
+        with dark_unless_done(self._darken):
+            self._do(f"SOUR:POW:LEV:IMM:AMPL {power_mw / 1e3:.6f}")
+            in_force_mw = self._get_power_mw()
+            if abs(in_force_mw - power_mw) > 0.51 * _STEP_MW:
+                raise DeviceError(
+                    f"power_mw = {power_mw:g} was asked for, and the laser was set to "
+                    f"{in_force_mw:g} mW."
+                )
 
     def _status(self) -> LaserStatus:
         word = self._word("SYST:STAT?")
@@ -267,7 +268,8 @@ class Obis(Laser):
 
     def _set_emission(self, on: bool) -> None:
         if on:
-            self._do("SOUR:AM:STAT ON")
+            with dark_unless_done(self._darken):
+                self._do("SOUR:AM:STAT ON")
         else:
             self._darken()
 

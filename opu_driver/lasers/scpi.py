@@ -43,7 +43,7 @@ from opu_driver.errors import (
 )
 from opu_driver.laser import Laser, LaserStatus
 from opu_driver.lasers.condition import Condition
-from opu_driver.lasers.line import insist_on_darkness, number
+from opu_driver.lasers.line import dark_unless_done, insist_on_darkness, number
 from opu_driver.lasers.visa_line import VisaLine
 
 _UNITS_MW = {"uW": 1e-3, "mW": 1.0, "W": 1e3}
@@ -216,14 +216,15 @@ class Scpi(Laser):
         return self._unit_mw * number(self._line, self._ask_power, self._ask(self._ask_power))
 
     def _set_power_mw(self, power_mw: float) -> None:
-        self._do(self._set_power_command.format(power_mw / self._unit_mw))
-        in_force_mw = self._get_power_mw()
-        if abs(in_force_mw - power_mw) > 0.51 * self._step_mw:
-            raise DeviceError(
-                f"power_mw = {power_mw:g} was asked for, and the laser was set to "
-                f"{in_force_mw:g} mW. If it rounds like that, say so in power_step_mw; check "
-                "power_unit, too."
-            )
+        with dark_unless_done(self._darken):
+            self._do(self._set_power_command.format(power_mw / self._unit_mw))
+            in_force_mw = self._get_power_mw()
+            if abs(in_force_mw - power_mw) > 0.51 * self._step_mw:
+                raise DeviceError(
+                    f"power_mw = {power_mw:g} was asked for, and the laser was set to "
+                    f"{in_force_mw:g} mW. If it rounds like that, say so in power_step_mw; check "
+                    "power_unit, too."
+                )
 
     def _status(self) -> LaserStatus:
         emitting = self._holds(self._emitting)
@@ -238,7 +239,8 @@ class Scpi(Laser):
 
     def _set_emission(self, on: bool) -> None:
         if on:
-            self._do(self._on)
+            with dark_unless_done(self._darken):
+                self._do(self._on)
         else:
             self._darken()
 

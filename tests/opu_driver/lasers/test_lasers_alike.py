@@ -1,6 +1,8 @@
 """What every laser driver does, against its emulator: the laser's contract and a bad line."""
 
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -241,3 +243,67 @@ def test_nothing_but_darkness_is_said_before_it_is_known_who_it_is(any_lab):
     heard = any_lab.head.logbook.texts
     assert any_lab.off in heard[:3]
     assert not any(text == "cf" or "RST" in text or "CLE" in text.upper() for text in heard)
+
+
+@pytest.mark.parametrize("noise", [b"\xff\xfe", b"1\r\n", b"OK\r\n0\r\nOK\r\n"])
+def test_noise_between_answers_is_noticed_and_got_rid_of(any_lab, noise):
+    with any_lab.laser() as laser:
+        truth = laser.status
+        any_lab.server.interject(noise)
+        time.sleep(0.05)
+        with pytest.raises(DeviceLostError):
+            for _ in range(2):
+                assert laser.status == truth
+        assert laser.status == truth
+
+
+@pytest.mark.parametrize("kind", list(Disturbance))
+@pytest.mark.parametrize("act", ["emit", "power"])
+def test_if_it_is_not_known_what_became_of_the_light_it_goes_off(lab_of, kind, act):
+    lab = lab_of("cobolt")
+    with lab.laser() as laser:
+        laser.set_power_mw(5.0)
+        token = laser.arm("test", 10.0)
+        if act == "power":
+            laser.emit(token)
+        # emit() asks for power, five flags and numbers, and the serial number before `@cob1`.
+        lab.server.disturb(kind, after=7 if act == "emit" else 0)
+        with pytest.raises(DeviceLostError):
+            laser.emit(token) if act == "emit" else laser.set_power_mw(6.0)
+        assert not lab.head.shining
+        assert ("@cob1" in lab.head.logbook.texts) or act == "power"
+
+
+def test_half_a_command_of_a_killed_client_does_not_keep_it_alight(lab_of):
+    for kind in ("cobolt", "obis", "scpi"):
+        lab = lab_of(kind)
+        lab.head.power_mw = 5.0
+        lab.head.turn_on()
+        with Path(lab.server.port).open("wb", buffering=0) as port:
+            port.write(b"p 0.01")
+        with lab.laser():
+            assert not lab.head.shining
+
+
+def test_threads_may_share_a_laser(any_lab):
+    with any_lab.laser() as laser:
+        laser.set_power_mw(5.0)
+        failures = []
+
+        def watch():
+            try:
+                for _ in range(20):
+                    laser.check()
+            except DeviceError as error:
+                failures.append(error)
+
+        watchers = [threading.Thread(target=watch) for _ in range(3)]
+        for watcher in watchers:
+            watcher.start()
+        for _ in range(10):
+            with laser.emission("test", 10.0):
+                pass
+        for watcher in watchers:
+            watcher.join()
+        assert failures == []
+        assert not any_lab.head.shining
