@@ -92,7 +92,7 @@ class EmulatedDLPC900:
         self._table: list[_Entry] = []
         self._order: list[int] = []
         self._to_show = 0
-        self._loading: dict[int, tuple[int, int, bytes]] = {}
+        self._loading: dict[int, tuple[int, int, bytearray]] = {}
         self._images: dict[tuple[int, int], NDArray[np.uint8]] = {}
         self._planes: dict[tuple[int, int], NDArray[np.uint8]] = {}
         self._running = False
@@ -378,7 +378,7 @@ class EmulatedDLPC900:
             image, size = struct.unpack("<HI", data)
             if image > 17:
                 raise _RefusedError(17)
-            self._loading[controller] = image, size, b""
+            self._loading[controller] = image, size, bytearray()
 
         return init_load
 
@@ -388,13 +388,11 @@ class EmulatedDLPC900:
             (length,) = struct.unpack_from("<H", data)
             if controller not in self._loading or length != len(data) - 2 or length > 504:
                 raise _RefusedError(6)
-            image, size, before = self._loading[controller]
-            received = before + data[2:]
-            if len(received) < size:
-                self._loading[controller] = image, size, received
-                return
-            del self._loading[controller]
-            self._store(controller, image, received)
+            image, size, received = self._loading[controller]
+            received += data[2:]
+            if len(received) >= size:
+                del self._loading[controller]
+                self._store(controller, image, bytes(received))
 
         return load
 

@@ -42,6 +42,7 @@ _RUNNING = 0x02  # bit of MAIN_STATUS
 _WAIT_FOR_EDGE = 0x80  # bit of a pattern's flags
 _PULSE_US = 20  # shortest pulse of the trigger outputs
 _LOOK_S = 0.05
+_NO_SERIAL = "unnumbered"
 _STEP_S = 0.01
 """From the start command until the board shows the pattern; the guide does not say how long."""
 
@@ -376,4 +377,4 @@ def _connect(serial: str) -> tuple[Dlpc900Link, str]:
             "program uses it, or you may not (on Linux, a udev rule for USB ID 0451:c900 gives "
             "you leave)."
         ) from error
-    return Dlpc900Link(device, hid.HIDException), wanted[0]["serial_number"] or ""
+    return Dlpc900Link(device, hid.HIDException), wanted[0]["serial_number"] or _NO_SERIAL

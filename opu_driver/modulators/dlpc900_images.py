@@ -76,23 +76,22 @@ def _encode_line(
     pixels: NDArray[np.uint32],
     above: NDArray[np.uint32],
 ) -> None:
-    changed = np.append(pixels[1:] != pixels[:-1], True)
-    repeat_ends = (_next(changed) + 1).tolist()
-    copy_ends = _next(np.append(pixels != above, True)).tolist()
-    column = first_raw = 0
+    here = np.arange(len(pixels))
+    repeated = _next(np.append(pixels[1:] != pixels[:-1], True)) + 1 - here
+    copied = _next(np.append(pixels != above, True))[:-1] - here
+    saved = np.maximum(repeated, copied)  # pixels behind one control byte
+    runs = _next(np.append(saved > 1, True)).tolist()
+    column = 0
     while column < len(pixels):
-        copied, repeated = copy_ends[column] - column, repeat_ends[column] - column
-        if max(copied, repeated) < 2:
-            column += 1
-            continue
-        _encode_raw(encoded, line[first_raw:column])
-        if copied >= repeated:
-            encoded += b"\x00\x01" + _length(copied)
+        run = runs[column]
+        _encode_raw(encoded, line[column:run])
+        if run == len(pixels):
+            return
+        if copied[run] >= repeated[run]:
+            encoded += b"\x00\x01" + _length(int(copied[run]))
         else:
-            encoded += _length(repeated) + line[column].tobytes()
-        column += max(copied, repeated)
-        first_raw = column
-    _encode_raw(encoded, line[first_raw:])
+            encoded += _length(int(repeated[run])) + line[run].tobytes()
+        column = run + int(saved[run])
 
 
 def _next(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
