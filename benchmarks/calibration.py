@@ -32,10 +32,10 @@ from calibration import quality
 from calibration.calibration_file import Calibration
 from calibration.carrier import find_carrier
 from calibration.demodulation import Demodulator
+from calibration.method import DEFAULT_METHOD, Method
 from calibration.pipeline import calibrate
 from calibration.projector import OpticalProjector
 from calibration.setup import Setup
-from calibration.transmission_matrix import expected_error
 from opu_driver import simulated_bench
 from opu_driver.bench import Bench
 from opu_driver.errors import OpuError
@@ -166,7 +166,8 @@ def matrix_errors() -> list[Row]:
             exposures = bench.exposures
         grid = calibration.demodulator().grid_shape
         error = error_up_to_a_factor(interior(calibration.T.T, grid), interior(truth.T, grid))
-        theory = expected_error(calibration.quality.snr, n_inputs, repeats)
+        method = Method.of(DEFAULT_METHOD, n_inputs, repeats=repeats)
+        theory = method.expected_error(calibration.quality.snr)
         rows.append(
             {
                 "preset": preset + (", shaken" if scene else ""),

@@ -1,14 +1,20 @@
-"""The fields of a running measurement, sequence by sequence, safe against a killed process.
+"""The fields of a running measurement, run by run, safe against a killed process.
 
 All room is made when the log is created, so that an append changes numbers in their places and
-nothing of the file's structure. A sequence counts only once `done` has been raised, and that comes
-last: what a killed process leaves is whole sequences.
+nothing of the file's structure. A run counts only once `done` has been raised, and that comes last:
+what a killed process leaves is whole runs.
+
+Fields come exposure by exposure and go mode by mode, so they lie in tiles of some exposures and
+some modes: either way is read in long pieces. A matrix that does not fit into memory has room in
+the same file.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +25,12 @@ from numpy.typing import NDArray
 
 from calibration.errors import CalibrationFileError
 
-_SCHEMA = "opu-fields 1"
+CHUNK_MODES = 256
+"""Modes in a tile of the fields."""
+
+_CHUNK_EXPOSURES = 128
+_numbers = itertools.count()  # HDF5 wants logs in memory to have names of their own
+_SCHEMA = "opu-fields 2"
 
 
 class FieldLog:
@@ -30,33 +41,38 @@ class FieldLog:
 
     @classmethod
     def create(
-        cls, path: Path | None, header: str, exposures: int, sequence: int, modes: int
+        cls,
+        path: Path | None,
+        header: str,
+        ends: Sequence[int] | NDArray[np.int64],
+        modes: int,
+        matrix_inputs: int = 0,
     ) -> Self:
         """An empty log.
 
         Args:
             path: Where it lies; None for a log in memory.
             header: What `resume` will want to know.
-            exposures: How many there will be in all.
-            sequence: Exposures in a sequence; the last may be shorter.
+            ends: Number of the exposure after each run, rising.
             modes: Modes of a field.
+            matrix_inputs: Inputs of the matrix for which there is to be room, too.
 
         Raises:
             CalibrationFileError: There is a file already, it cannot be written, or the disk has no
                 room for it.
         """
+        ends = np.asarray(ends, np.int64)
         if path is None:
-            file = h5py.File("fields", "w", driver="core", backing_store=False)
-            _make_room(file, header, exposures, sequence, modes)
+            file = h5py.File(f"fields {next(_numbers)}", "w", driver="core", backing_store=False)
+            _make_room(file, header, ends, modes, matrix_inputs)
             return cls(file)
         aside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            _require_room(
-                path.resolve().parent, exposures * modes * np.dtype(np.complex64).itemsize
-            )
+            numbers = (int(ends[-1]) + 3 * len(ends) + matrix_inputs) * modes
+            _require_room(path.resolve().parent, numbers * np.dtype(np.complex64).itemsize)
             try:
                 with h5py.File(aside, "w") as file:
-                    _make_room(file, header, exposures, sequence, modes)
+                    _make_room(file, header, ends, modes, matrix_inputs)
                 aside.rename(path)
             finally:
                 aside.unlink(missing_ok=True)
@@ -110,35 +126,39 @@ class FieldLog:
         return str(self._file.attrs["header"])
 
     @property
-    def sequence(self) -> int:
-        """Exposures in a sequence."""
-        return int(self._file.attrs["sequence"])
+    def ends(self) -> NDArray[np.int64]:
+        """Number of the exposure after each run."""
+        ends: NDArray[np.int64] = self._file["ends"][...]
+        return ends
 
     @property
     def done(self) -> int:
-        """Sequences that are complete."""
+        """Runs that are complete."""
         return int(self._file["done"][()])
 
     @property
-    def exposures(self) -> int:
-        """Exposures that there will be in all."""
-        return len(self._file["fields"])
+    def modes(self) -> int:
+        """Modes of a field."""
+        return int(self._file["fields"].shape[1])
 
     @property
-    def fields(self) -> NDArray[np.complex64]:
-        """complex64 `[exposure, mode]`; zeros where nothing has been measured yet."""
-        fields: NDArray[np.complex64] = self._file["fields"][...]
+    def has_room_for_matrix(self) -> bool:
+        """Whether it was created with room for the matrix."""
+        return "matrix" in self._file
+
+    def fields(self, rows: slice, modes: slice = slice(None)) -> NDArray[np.complex64]:
+        """complex64 `[exposure, mode]`; arbitrary where nothing has been measured yet."""
+        fields: NDArray[np.complex64] = self._file["fields"][rows, modes]
         return fields
 
-    @property
-    def markers(self) -> NDArray[np.complex64]:
-        """complex64 `[sequence, 3, mode]`: all on before it; all on, all off after it."""
-        markers: NDArray[np.complex64] = self._file["markers"][...]
+    def markers(self, run: int) -> NDArray[np.complex64]:
+        """complex64 `[3, mode]`: all on before a run; all on, all off after it."""
+        markers: NDArray[np.complex64] = self._file["markers"][run]
         return markers
 
     @property
     def saturated_fraction(self) -> float:
-        """Mean fraction of saturated pixels of the sequences so far."""
+        """Mean fraction of saturated pixels of the runs so far."""
         return float(np.mean(self._file["saturated"][: self.done]))
 
     def append(
@@ -147,15 +167,31 @@ class FieldLog:
         markers: NDArray[np.complex64],
         saturated_fraction: float,
     ) -> None:
-        """Add one sequence; when this returns it has left the process."""
+        """Add one run; when this returns it has left the process."""
         k = self.done
-        first = k * self.sequence
-        self._file["fields"][first : first + len(fields)] = fields
+        last = int(self._file["ends"][k])
+        self._file["fields"][last - len(fields) : last] = fields
         self._file["markers"][k] = markers
         self._file["saturated"][k] = saturated_fraction
         self._file.flush()
         self._file["done"][()] = k + 1
         self._file.flush()
+
+    def write_matrix(self, modes: slice, matrix: NDArray[np.complex64]) -> None:
+        """Keep some rows `[mode, input]` of the matrix."""
+        self._file["matrix"][modes] = matrix
+
+    def matrix(self) -> NDArray[np.complex64]:
+        """The matrix `[mode, input]`, read only, as it lies in the file: nothing of it is loaded.
+
+        It stays readable when the log is closed.
+        """
+        self._file.flush()
+        room = self._file["matrix"]
+        matrix: NDArray[np.complex64] = np.memmap(
+            self._file.filename, room.dtype, "r", room.id.get_offset(), room.shape
+        )
+        return matrix
 
 
 def _require_room(folder: Path, needed: int) -> None:
@@ -169,37 +205,56 @@ def _require_room(folder: Path, needed: int) -> None:
 
 def _damage(file: h5py.File) -> str:
     """What of a log is missing or does not fit together; empty if it is whole."""
-    for name in ("header", "sequence"):
-        if name not in file.attrs:
-            return f"it has no {name}"
-    for name, axes in {"fields": 2, "markers": 3, "saturated": 1, "done": 0}.items():
+    if "header" not in file.attrs:
+        return "it has no header"
+    for name, axes in {"fields": 2, "markers": 3, "saturated": 1, "ends": 1, "done": 0}.items():
         part = file.get(name)
         if not isinstance(part, h5py.Dataset) or part.ndim != axes:
             return f"it has no {name}"
-    sequence, done = file.attrs["sequence"], file["done"][()]
-    if not (isinstance(sequence, np.integer) and sequence > 0 and isinstance(done, np.integer)):
-        return f"sequences of {sequence} exposures, {done} of them done"
+    ends, done = file["ends"][...], file["done"][()]
+    if not (ends.dtype.kind == done.dtype.kind == "i" and len(ends)):
+        return f"runs that end at {ends}, {done} of them done"
     exposures, modes = file["fields"].shape
-    sequences = -(-exposures // int(sequence))
     if (
-        file["markers"].shape != (sequences, 3, modes)
-        or file["saturated"].shape != (sequences,)
-        or not 0 <= done <= sequences
+        np.diff(ends, prepend=0).min() < 1
+        or ends[-1] != exposures
+        or file["markers"].shape != (len(ends), 3, modes)
+        or file["saturated"].shape != (len(ends),)
+        or not 0 <= done <= len(ends)
     ):
-        return f"{done} sequences done, and its parts are not those of {sequences} sequences"
+        return f"{done} runs done, and its parts are not those of {len(ends)} runs"
+    matrix = file.get("matrix")
+    if matrix is not None and (matrix.ndim != 2 or len(matrix) != modes):
+        return "its room for the matrix is not that of its modes"
     return ""
 
 
-def _make_room(file: h5py.File, header: str, exposures: int, sequence: int, modes: int) -> None:
-    sequences = -(-exposures // sequence)
+def _make_room(
+    file: h5py.File, header: str, ends: NDArray[np.int64], modes: int, matrix_inputs: int
+) -> None:
     file.attrs["schema"] = _SCHEMA
     file.attrs["header"] = header
-    file.attrs["sequence"] = sequence
-    for name, shape, kind in (
-        ("fields", (exposures, modes), np.complex64),
-        ("markers", (sequences, 3, modes), np.complex64),
-        ("saturated", (sequences,), np.float64),
-    ):
+    file["ends"] = ends
+    _tiles(file, "fields", (int(ends[-1]), modes))
+    parts: list[tuple[str, tuple[int, ...], type]] = [
+        ("markers", (len(ends), 3, modes), np.complex64),
+        ("saturated", (len(ends),), np.float64),
+    ]
+    if matrix_inputs:
+        parts.append(("matrix", (modes, matrix_inputs), np.complex64))
+    for name, shape, kind in parts:
         room = file.create_dataset(name, shape, kind)
         room[-1] = 0  # HDF5 sets the whole room aside at the first write
     file["done"] = 0
+
+
+def _tiles(file: h5py.File, name: str, shape: tuple[int, int]) -> None:
+    """Room in tiles, all set aside now."""
+    tile = min(_CHUNK_EXPOSURES, shape[0]), min(CHUNK_MODES, shape[1])
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_chunk(tile)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple(shape)
+    kind = h5py.h5t.py_create(np.dtype(np.complex64), logical=True)
+    h5py.h5d.create(file.id, name.encode(), kind, space, layout)

@@ -1,174 +1,168 @@
-"""The transmission matrix, from pairs of complementary Hadamard patterns.
+"""The transmission matrix from the fields of a log, some modes at a time.
 
-Every binary pattern v is shown together with its complement 1 - v. Two things follow:
+Three passes, none of which holds more than a few fields of all modes, or all fields of some modes:
 
-- The difference of the two fields is T (2v - 1): a signed measurement, free of every static bias.
-- Their sum is the field of everything on, the same for all pairs. So each pair carries its own
-  reference of phase and gain, at no cost: what makes all sums equal undoes the drift.
-
-With the rows of a Hadamard matrix of order K as v = (1 + h) / 2, the differences are the matrix's
-Walsh-Hadamard transform. At a signal to noise SNR of one binary exposure, N inputs and R repeats,
-the relative error of T is eps^2 = N / (K R SNR) (docs/architecture.md, Physics).
+1. A sample of the exposures gives the field that all have in common (see `scheme`).
+2. Inner products with it, added up over the modes, give the complex gain of each exposure.
+3. Divided by their gains, the fields of a block of modes are solved for those modes of T.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from opu_driver.errors import SettingError
+from calibration.field_log import FieldLog
+from calibration.plan import SAMPLED_EXPOSURES, SAMPLED_RUNS, Plan, Run
+from calibration.scheme import Fields, Gains, products
 
-Bits = NDArray[np.uint8]
-"""Binary vectors, 0 and 1, `[vector, input]`."""
-
-_ROUNDS = 4  # each leaves 1 / modes of the coupling between the pair's common and its own factors
-
-
-def hadamard_order(n_inputs: int) -> int:
-    """The order of the Hadamard matrix that measures `n_inputs`: the next power of two.
-
-    Columns beyond `n_inputs` belong to no macropixel and stay dark. They cost exposures, but each
-    of these adds its share to the signal to noise of T.
-
-    Raises:
-        SettingError: `n_inputs` is not positive.
-    """
-    if n_inputs < 1:
-        raise SettingError(f"n_inputs = {n_inputs}; a matrix has at least 1 input.")
-    return 1 << (n_inputs - 1).bit_length()
-
-
-def hadamard_vectors(n_inputs: int) -> Bits:
-    """The rows of Sylvester's Hadamard matrix as binary vectors (1 + h) / 2.
-
-    Returns:
-        uint8 `[order, n_inputs]`; the first has every input on.
-    """
-    order = hadamard_order(n_inputs)
-    both = np.arange(order)[:, None] & np.arange(n_inputs)
-    vectors: Bits = (1 - np.bitwise_count(both) % 2).astype(np.uint8)
-    return vectors
-
-
-def with_complements(vectors: Bits) -> Bits:
-    """Each vector followed by its complement: uint8 `[2 x vector, input]`."""
-    return np.stack([vectors, 1 - vectors], axis=1).reshape(-1, vectors.shape[1])
-
-
-def walsh_hadamard(values: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """The unnormalised fast Walsh-Hadamard transform along the first axis, in natural order.
-
-    Args:
-        values: complex64 `[order, ...]`, the order a power of two; not changed.
-
-    Raises:
-        SettingError: The order is not a power of two.
-    """
-    order = len(values)
-    if order < 1 or order & (order - 1):
-        raise SettingError(f"A transform of {order} values; the number has to be a power of two.")
-    transformed = values.astype(np.complex64)
-    half = 1
-    while half < order:
-        blocks = transformed.reshape(order // (2 * half), 2, half, -1)
-        first = blocks[:, 0].copy()
-        blocks[:, 0] += blocks[:, 1]
-        np.subtract(first, blocks[:, 1], out=blocks[:, 1])
-        half *= 2
-    return transformed
+Blocks = Sequence[slice]
+"""The modes, piece by piece."""
 
 
 @dataclass(frozen=True, eq=False)
-class AlignedPairs:
-    """Fields of complementary pairs, in one phase and gain.
+class Alignment:
+    """What undoes the drift of a measurement.
 
     Attributes:
-        lit: complex64 `[pair, mode]`, fields of the vectors v.
-        complement: complex64 `[pair, mode]`, fields of 1 - v.
-        factors: complex128 `[pair, 2]`, by which phase and gain of the measured fields differed
-            from these: measured = factor x aligned. Their mean modulus is 1.
-        noise: Variance of one measured field, per mode, from the scatter of the sums.
+        common: complex64 `[mode]`, the field that the exposures of the method have in common.
+        gains: Of each run, complex128 `[exposure]`; their mean modulus is 1.
+        on: complex64 `[mode]`, the field of the all-on markers.
+        off: complex64 `[mode]`, the field of the all-off markers.
     """
 
-    lit: NDArray[np.complex64]
-    complement: NDArray[np.complex64]
-    factors: NDArray[np.complex128]
-    noise: float
-
-    @property
-    def differences(self) -> NDArray[np.complex64]:
-        """T (2v - 1) of each pair, complex64 `[pair, mode]`."""
-        return self.lit - self.complement
-
-    @property
-    def total(self) -> NDArray[np.complex64]:
-        """The field that all pairs' sums have in common, complex64 `[mode]`."""
-        mean: NDArray[np.complex64] = np.mean(self.lit + self.complement, axis=0)
-        return mean
+    common: Fields
+    gains: Sequence[Gains]
+    on: Fields
+    off: Fields
 
 
-def align_pairs(fields: NDArray[np.complex64]) -> AlignedPairs:
-    """Undo the drift of phase and gain, frame by frame, by what all pairs have in common.
+@dataclass(frozen=True, eq=False)
+class SolvedBlock:
+    """Some modes of the matrix.
 
-    Each pair's fields f and g obey f (1 + eta) + g (1 - eta) = c P, where P is the sum common to
-    all pairs, c the pair's factor and eta the change between its two exposures. P is the dominant
-    component of the sums; c and eta follow by least squares over the modes. They are two numbers
-    out of as many equations as there are modes, so they cost 1 / modes of the signal to noise.
+    Attributes:
+        modes: Which.
+        T: complex64 `[input, mode]`.
+        half_difference: Half the difference of two independent estimates whose mean is T,
+            complex64 `[input, mode]`; None if each vector has one exposure only.
+    """
+
+    modes: slice
+    T: Fields
+    half_difference: Fields | None
+
+
+def align(log: FieldLog, plan: Plan, blocks: Blocks) -> Alignment:
+    """Gains of all exposures, and the fields of the markers in their phase and gain.
+
+    Raises:
+        DriftError: The phase changes too fast to be followed.
+    """
+    scheme = plan.method.scheme
+    common = scheme.common(_sample(log, plan))
+    gains = _gains(log, plan.of_matrix, common, blocks)
+    mean = float(np.mean(np.abs(np.concatenate(gains))))
+    gains = [own / mean for own in gains]
+    common = common * np.float32(mean)
+    _, off = _marker_fields(log, gains)
+    gains += _gains(log, plan.of_tests, scheme.pair_sum(common, off), blocks)
+    return Alignment(common, gains, *_marker_fields(log, gains))
+
+
+def _sample(log: FieldLog, plan: Plan) -> Fields:
+    """Fields that tell the common field, from exposures spread over the whole measurement."""
+    scheme = plan.method.scheme
+    groups = [run.rows.start + scheme.telling(len(run)) for run in plan.of_matrix]
+    rows = np.concatenate(groups)
+    most = min(max(SAMPLED_EXPOSURES // rows.shape[1], 1), len(rows))
+    chosen = rows[np.linspace(0, len(rows) - 1, most).astype(np.intp)]
+    return np.concatenate([log.fields(slice(own[0], own[-1] + 1)) for own in chosen])
+
+
+def _gains(log: FieldLog, runs: Sequence[Run], common: Fields, blocks: Blocks) -> list[Gains]:
+    totals = []
+    for run in runs:
+        steps = run.scheme.steps
+        total = np.zeros((len(run) // steps, 1 + steps, 1 + steps), np.complex128)
+        for modes in blocks:
+            total += products(log.fields(run.rows, modes), common[modes], steps)
+        totals.append(total)
+    return [run.scheme.gains(total, log.modes) for run, total in zip(runs, totals, strict=True)]
+
+
+def _marker_fields(log: FieldLog, gains: Sequence[Gains]) -> tuple[Fields, Fields]:
+    """The fields of all on and all off.
+
+    A marker has the gain of the exposure next to it, but for what happens in between; over all
+    runs that averages out.
+    """
+    total = np.zeros((3, log.modes), np.complex64)
+    for run, own in enumerate(gains):
+        neighbours = np.array([own[0], own[-1], own[-1]])
+        total += (log.markers(run) / neighbours[:, None]).astype(np.complex64)
+    before, after, off = total / np.float32(len(gains))
+    return (before + after) / 2, off
+
+
+def markers(log: FieldLog, plan: Plan, alignment: Alignment) -> Fields:
+    """Fields of the all-on markers `[run, mode]`, in order of time.
+
+    Each is the mean of those before and after a run, in the phase and gain of the alignment; of at
+    most `SAMPLED_RUNS` runs.
+    """
+    chosen = np.linspace(0, len(plan.runs) - 1, min(SAMPLED_RUNS, len(plan.runs))).astype(np.intp)
+    fields = np.empty((len(chosen), log.modes), np.complex64)
+    for field, run in zip(fields, chosen, strict=True):
+        own = alignment.gains[run]
+        before, after, _ = log.markers(int(run))
+        field[...] = (before / own[0] + after / own[-1]) / 2
+    return fields
+
+
+def solved_blocks(
+    log: FieldLog, plan: Plan, alignment: Alignment, noise_to_signal: float, blocks: Blocks
+) -> Iterator[SolvedBlock]:
+    """The matrix, block by block.
 
     Args:
-        fields: complex64 `[2 x pair, mode]`: a vector, its complement, the next vector, ...
+        log: All fields.
+        plan: What they are the fields of.
+        alignment: Their gains.
+        noise_to_signal: Variance of a signed field's noise over the mean square of an entry.
+        blocks: The modes, piece by piece.
     """
-    lit, complement = fields[0::2], fields[1::2]
-    sums, differences = lit + complement, lit - complement
-    own = np.einsum("pm,pm->p", differences.conj(), differences).real
-    eta = np.zeros(len(sums), np.complex128)
-    common = sums[0]
-    for _ in range(_ROUNDS):
-        steady = sums + eta[:, None].astype(np.complex64) * differences
-        c = _overlap(steady, common)
-        weights = (c.conj() / np.sum(np.abs(c) ** 2)).astype(np.complex64)
-        common = weights @ steady
-        c = _overlap(steady, common)
-        missing = c[:, None].astype(np.complex64) * common - sums
-        eta = np.einsum("pm,pm->p", differences.conj(), missing) / np.maximum(own, 1e-30)
-    left = missing - eta[:, None].astype(np.complex64) * differences
-    freedom = max(left.size - 2 * len(left), 1)
-    c /= np.mean(np.abs(c))
-    factors = c[:, None] / np.stack([1 + eta, 1 - eta], axis=1)
-    return AlignedPairs(
-        (lit / factors[:, :1]).astype(np.complex64),
-        (complement / factors[:, 1:]).astype(np.complex64),
-        factors,
-        float(np.sum(np.abs(left) ** 2)) / freedom / 2,
-    )
+    vectors, scheme = plan.method.vectors, plan.method.scheme
+    solve = vectors.solver(noise_to_signal)
+    for modes in blocks:
+        width = modes.stop - modes.start
+        sums = np.zeros((vectors.rows, width), np.complex64)
+        differences: Fields | None = None
+        for run, fields in corrected(log, plan.of_matrix, alignment, modes):
+            known = alignment.common[modes], alignment.off[modes]
+            vectors.add(sums, run.vectors.start, scheme.signed(fields, *known))
+            halves = scheme.halves(fields, *known)
+            if halves is not None:
+                if differences is None:
+                    differences = np.zeros_like(sums)
+                vectors.add(differences, run.vectors.start, (halves[0] - halves[1]) / 2)
+        T = solve(sums)
+        yield SolvedBlock(modes, T, None if differences is None else solve(differences))
 
 
-def _overlap(
-    fields: NDArray[np.complex64], reference: NDArray[np.complex64]
-) -> NDArray[np.complex128]:
-    overlap: NDArray[np.complex128] = (fields @ reference.conj()).astype(np.complex128)
-    return overlap / float(np.vdot(reference, reference).real)
+def fields_of_tests(log: FieldLog, plan: Plan, alignment: Alignment) -> Fields:
+    """Corrected fields of the test runs: each vector and its complement, `[2 x vector, mode]`."""
+    runs = corrected(log, plan.of_tests, alignment, slice(0, log.modes))
+    return np.concatenate([fields for _, fields in runs])
 
 
-def transmission_matrix(differences: NDArray[np.complex64], n_inputs: int) -> NDArray[np.complex64]:
-    """The matrix whose Hadamard measurements these are.
-
-    Args:
-        differences: complex64 `[repeat x order, mode]`, T h for the rows h of the Hadamard
-            matrix, one repeat after another; repeats are averaged.
-        n_inputs: Inputs, at most the order.
-
-    Returns:
-        complex64 `[mode, input]`, in the unit of the fields.
-    """
-    order = hadamard_order(n_inputs)
-    mean = differences.reshape(-1, order, differences.shape[-1]).mean(axis=0)
-    return np.ascontiguousarray(walsh_hadamard(mean)[:n_inputs].T) / np.float32(order)
-
-
-def expected_error(snr: float, n_inputs: int, repeats: int = 1) -> float:
-    """Relative error of a matrix measured at this signal to noise of one binary exposure."""
-    return math.sqrt(n_inputs / (hadamard_order(n_inputs) * repeats * snr))
+def corrected(
+    log: FieldLog, runs: Sequence[Run], alignment: Alignment, modes: slice
+) -> Iterator[tuple[Run, Fields]]:
+    """The fields of runs, divided by their gains."""
+    for run in runs:
+        fields = log.fields(run.rows, modes)
+        fields *= (1 / alignment.gains[run.number]).astype(np.complex64)[:, None]
+        yield run, fields

@@ -105,7 +105,7 @@ def _require_possible(patterns: str, inputs: int, seed: int) -> None:
 
 def _count(kind: str, inputs: int, frames: int) -> int:
     """How many vectors of a kind there are."""
-    from calibration.transmission_matrix import hadamard_order
+    from calibration.hadamard import hadamard_order
 
     match kind:
         case "checkerboard":
@@ -136,7 +136,8 @@ def _drawn(kind: str, inputs: int, count: int, seed: int) -> NDArray[np.uint8]:
     """The vectors of a kind, uint8 `[pattern, input]`."""
     import numpy as np
 
-    from calibration.transmission_matrix import hadamard_vectors, with_complements
+    from calibration.complementary_pairs import with_complements
+    from calibration.hadamard import HadamardVectors
 
     match kind:
         case "off":
@@ -147,7 +148,8 @@ def _drawn(kind: str, inputs: int, count: int, seed: int) -> NDArray[np.uint8]:
             board = np.arange(inputs, dtype=np.uint8)[None] % 2
             return np.concatenate([board, 1 - board])
         case "hadamard":
-            return with_complements(hadamard_vectors(inputs))
+            vectors = HadamardVectors(inputs)
+            return with_complements(vectors.bits(range(vectors.count)))
     return np.random.default_rng(seed).integers(0, 2, (count, inputs), np.uint8)
 
 

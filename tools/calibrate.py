@@ -20,7 +20,6 @@ from tools.terminal import results, stages
 
 if TYPE_CHECKING:
     from calibration.calibration_file import Calibration
-    from calibration.quality import QualityLimits
     from opu_driver import Bench
 
 
@@ -59,7 +58,7 @@ def calibrate(
     Sets the exposure, finds the carrier, shows complementary Hadamard patterns, and tests the
     result on patterns that were not used for it. A calibration that misses a limit is not kept.
     """
-    from calibration import quality
+    from calibration import verdict
     from calibration.errors import QualityError
     from calibration.pipeline import calibrate as measure
     from tools.calibration_view import calibration_figures
@@ -79,7 +78,7 @@ def calibrate(
                     inputs,
                     seed=seed,
                     repeats=repeats,
-                    limits=_without_limits(),
+                    judge=False,
                     resume=fields,
                     progress=tell,
                 )
@@ -89,27 +88,13 @@ def calibrate(
         if report:
             write_text(report, page)
         try:
-            quality.check(calibration.quality)
+            verdict.check(calibration.quality)
         except QualityError:
             fields.unlink()  # going on with it would come to the same
             raise
         calibration.save(out)
     fields.unlink()
     results().print(f"Written to {out}; it expires at {calibration.expires_at}.")
-
-
-def _without_limits() -> QualityLimits:
-    """Limits that let every figure pass: all of them are told before one is refused."""
-    from calibration.quality import QualityLimits
-
-    return QualityLimits(
-        held_out_correlation=0.0,
-        held_out_error=float("inf"),
-        split_half=0.0,
-        linearity=float("inf"),
-        snr=0.0,
-        visibility=0.0,
-    )
 
 
 def _page(bench: Bench, calibration: Calibration, seed: int) -> str:

@@ -27,10 +27,11 @@ from calibration.errors import (
     StaleCalibrationError,
 )
 from calibration.field_log import FieldLog
-from calibration.pipeline import Plan, calibrate
-from calibration.quality import QualityLimits
+from calibration.method import METHODS, Method
+from calibration.pipeline import calibrate
+from calibration.plan import TRIPLES, Plan
 from calibration.setup import Setup
-from calibration.transmission_matrix import expected_error
+from calibration.verdict import QualityLimits
 from opu_driver import simulated_bench
 from opu_driver.bench import Bench
 from opu_driver.errors import (
@@ -72,17 +73,35 @@ def true_error(bench: Bench, calibration: Calibration) -> float:
     return quality.relative_error(T * np.vdot(T, truth) / np.vdot(T, T), truth)
 
 
+def expected_error(snr: float, n_inputs: int, repeats: int = 1) -> float:
+    """Relative error of T by Hadamard pairs."""
+    return Method.of("hadamard-pairs", n_inputs, repeats=repeats).expected_error(snr)
+
+
+@pytest.mark.parametrize("room", [7, 40, 1000])
 @pytest.mark.parametrize(("n_inputs", "repeats"), [(1, 2), (10, 1), (33, 3)])
-def test_the_plan_shows_every_vector_with_its_complement(n_inputs: int, repeats: int) -> None:
-    plan = Plan(n_inputs, repeats, seed=4)
-    assert plan.exposures == len(plan.bits)
-    assert (plan.bits[0::2] + plan.bits[1::2] == 1).all()
-    assert plan.sequence % 2 == 0
-    vectors = plan.bits[0::2]
+@pytest.mark.parametrize("name", METHODS)
+def test_the_plan_shows_every_vector_once(
+    name: str, n_inputs: int, repeats: int, room: int
+) -> None:
+    plan = Plan(Method.of(name, n_inputs, repeats=repeats), seed=4, room=room)
+    rows = [row for run in plan.runs for row in range(run.rows.start, run.rows.stop)]
+    assert rows == list(range(plan.exposures))
+    assert [run.rows.stop for run in plan.runs] == list(plan.ends)
+    assert max(map(len, plan.runs)) <= room
+    vectors = np.concatenate([plan.bits(run) for run in plan.of_matrix])
+    every = range(plan.method.vectors.count)
+    np.testing.assert_array_equal(vectors, plan.method.vectors.bits(every))
+
+
+def test_test_vectors_are_held_out_twice_and_in_triples() -> None:
+    plan = Plan(Method.of("hadamard", 20), seed=4)
+    vectors = np.concatenate([plan.bits(run) for run in plan.of_tests])
     once, again = plan.held_out
     np.testing.assert_array_equal(vectors[once], vectors[again])
     np.testing.assert_array_equal(2.0 * vectors[once] - 1, plan.held_out_signs)
     a, b, both = np.split(vectors[plan.triples], 3)
+    assert len(a) == TRIPLES
     assert not (a & b).any()
     np.testing.assert_array_equal(a | b, both)
 
@@ -170,7 +189,7 @@ def test_an_interrupted_calibration_goes_on_where_it_was(tmp_path: Path) -> None
         before = bench.exposures
         calibration = calibrate(bench, 10, repeats=4, resume=path)
         assert bench.settings.exposure_us == exposure_us
-        total = len(Plan(10, 4, 0).bits)
+        total = Plan(Method.of("hadamard-pairs", 10, repeats=4), 0).exposures
         assert bench.exposures - before < total
         error = true_error(bench, calibration)
     assert error < 1.1 * expected_error(calibration.quality.snr, 10, repeats=4)
@@ -201,7 +220,7 @@ KILLED = """
     def dying_append(log, fields, markers, saturated):
         if log.done == 3:
             # The sequence's numbers have arrived, the mark that it is done has not.
-            log._file["fields"][3 * log.sequence] = 1e6
+            log._file["fields"][int(log.ends[2])] = 1e6
             log._file.flush()
             die()
         append(log, fields, markers, saturated)
@@ -244,7 +263,7 @@ def interrupted(tmp_path: Path) -> Path:
 def test_resuming_with_other_arguments_is_refused(interrupted: Path) -> None:
     with (
         simulated_bench("quiet", seed=5) as bench,
-        pytest.raises(CalibrationFileError, match="'repeats': 1}; this one has .*'repeats': 2}"),
+        pytest.raises(CalibrationFileError, match="'vectors': 4}; this one has .*'vectors': 8}"),
     ):
         calibrate(bench, 4, repeats=2, resume=interrupted)
 
@@ -285,7 +304,19 @@ def test_a_damaged_log_is_refused(interrupted: Path, damage: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["fields", "markers", "saturated", "done", "sequence", "header", "repeats", "mean_grey"]
+    "part",
+    [
+        "fields",
+        "markers",
+        "saturated",
+        "done",
+        "ends",
+        "header",
+        "vectors",
+        "method",
+        "mean_grey",
+        "dead_fraction",
+    ],
 )
 def test_a_log_that_lacks_something_is_refused_by_its_name(interrupted: Path, part: str) -> None:
     with h5py.File(interrupted, "r+") as file:
@@ -324,7 +355,7 @@ def test_a_log_with_a_wrong_count_is_not_believed(interrupted: Path, done: int) 
         file["done"][()] = done
     with (
         simulated_bench("quiet", seed=5) as bench,
-        pytest.raises(CalibrationFileError, match=f"{done} sequences done"),
+        pytest.raises(CalibrationFileError, match=f"{done} runs done"),
     ):
         calibrate(bench, 4, repeats=1, resume=interrupted)
 
@@ -340,14 +371,17 @@ def test_a_folder_that_is_not_there_is_told_before_the_measurement(tmp_path: Pat
 
 def test_fields_that_the_disk_cannot_hold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CalibrationFileError, match="take 8e\\+06 GB .* GB free"):
-        FieldLog.create(tmp_path / "fields.h5", "{}", 10**12, 256, 1000)
+        FieldLog.create(tmp_path / "fields.h5", "{}", [10**12], 1000)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_more_vectors_than_memory_holds_are_refused_before_they_are_drawn() -> None:
     with (
         simulated_bench("quiet", seed=5) as bench,
-        pytest.raises(SettingError, match="repeats = 100000000: 800000112 vectors"),
+        pytest.raises(
+            SettingError,
+            match=r"repeats = 100000000 by hadamard-pairs take 8e\+08 exposures; at most 1e\+08",
+        ),
     ):
         calibrate(bench, 4, repeats=10**8)
 
@@ -386,10 +420,10 @@ def test_too_little_light_is_refused() -> None:
 
 
 def test_a_quality_that_misses_its_limits_is_refused() -> None:
-    limits = QualityLimits(held_out_error=1e-4)
+    limits = QualityLimits(split_half=0.999999)
     with (
         simulated_bench("realistic", seed=5) as bench,
-        pytest.raises(QualityError, match="held_out_error"),
+        pytest.raises(QualityError, match="split_half"),
     ):
         calibrate(bench, 4, limits=limits)
 
