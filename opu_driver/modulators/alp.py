@@ -80,7 +80,9 @@ class AlpDMD(Modulator):
     """A ViALUX DMD.
 
     Trigger edges come out of the frame synch output (`SYNCH`), one at the start of each pattern;
-    patterns that follow edges take them from the trigger input (ALP's slave mode).
+    patterns that follow edges take them from the trigger input (ALP's slave mode). Periods are
+    whole microseconds: a rate in between becomes the next one below. A pattern that is held by
+    `step` is shown again and again, each time with an edge.
 
     Args:
         serial: The device's serial number (`ALP_DEVICE_NUMBER`); 0 for the first that is free.
@@ -376,13 +378,14 @@ class AlpDMD(Modulator):
         row = _PACKED_ROW.get(self.shape[1], 0)
         if not row:
             return 0
-        code = self._opened().code(
-            "AlpSeqControl", self._device, batch.handle, alp.DATA_FORMAT, alp.DATA_BINARY_TOPDOWN
+        name = "AlpSeqControl"
+        library = self._opened()
+        code = library.code(
+            name, self._device, batch.handle, alp.DATA_FORMAT, alp.DATA_BINARY_TOPDOWN
         )
         if code == alp.PARM_INVALID:  # an old library
             return 0
-        if code != alp.OK:
-            self._call("AlpSeqControl", batch.handle, alp.DATA_FORMAT, alp.DATA_BINARY_TOPDOWN)
+        library.check(name, code)
         return row
 
     def _call(self, name: str, *arguments: int) -> None:

@@ -156,7 +156,15 @@ class AlpLibrary:
         Raises:
             DeviceError: What the library's error code means, as the type that fits.
         """
-        code = self.code(name, *arguments)
+        self.check(name, self.code(name, *arguments))
+
+    @staticmethod
+    def check(name: str, code: int) -> None:
+        """Refuse the code that a function returned, unless it succeeded.
+
+        Raises:
+            DeviceError: As `call`.
+        """
         if code == OK:
             return
         answer = _ANSWERS.get(code, _Answer(f"code {code}", DeviceError, "it does not say why"))

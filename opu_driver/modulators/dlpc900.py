@@ -76,7 +76,8 @@ class Dlpc900DMD(Modulator):
     """A DMD on a DLPC900.
 
     DMDs with two controllers (DLP9000, DLP670S) get the left half of each pattern through the
-    primary one and the right half through the secondary one.
+    primary one and the right half through the secondary one. Periods are whole microseconds: a rate
+    in between becomes the next one below.
 
     Args:
         serial: USB serial number; empty for the only board there is.
@@ -183,7 +184,7 @@ class Dlpc900DMD(Modulator):
                 f"knows {', '.join(f'{n} ({dmd.name})' for n, dmd in _DMDS.items())}."
             )
         self._dmd = _DMDS[kind]
-        patch, minor, major = struct.unpack_from("<HBB", link.read(board.FIRMWARE_VERSION))
+        patch, minor, major = struct.unpack_from("<HBB", link.read(board.FIRMWARE_VERSION, 4))
         firmware = f"{major}.{minor}.{patch}"
         self._identity = Identity(
             "Texas Instruments", f"DLPC900 {self._dmd.name}", serial, firmware
@@ -302,7 +303,11 @@ class Dlpc900DMD(Modulator):
         self._configure(n)
 
     def _configure(self, n: int) -> None:
-        """All entries, once (section 2.4.4.3.3: as many patterns are shown as there are)."""
+        """All entries, once: as many patterns are shown as there are.
+
+        So says revision J of section 2.4.4.3.3; revision F calls the second number repetitions. On
+        a board that repeats, `wait` runs out of time.
+        """
         self._opened().write(board.LUT_CONFIGURATION, struct.pack("<HI", n, n))
         self._in_order = True
 

@@ -87,14 +87,24 @@ class Dlpc900Link:
         """Let go of the device."""
         self._device.close()
 
-    def read(self, command: int) -> bytes:
+    def read(self, command: int, length: int = 1) -> bytes:
         """What the device says to a reading command.
 
+        Args:
+            command: Its number.
+            length: Bytes that the answer has at least.
+
         Raises:
-            DeviceError: It refuses.
+            DeviceError: It refuses, or its answer is shorter.
             DeviceLostError: It is gone, or does not answer.
         """
-        return self._reply_to(command, READ | REPLY, b"")
+        answer = self._reply_to(command, READ | REPLY, b"")
+        if len(answer) < length:
+            raise DeviceError(
+                f"The DLPC900 answers command {command:#06x} with {len(answer)} bytes, where "
+                f"{length} are expected. Power-cycle the board."
+            )
+        return answer
 
     def write(self, command: int, data: bytes) -> None:
         """Send a writing command and see it done.

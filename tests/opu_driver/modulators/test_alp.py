@@ -325,6 +325,33 @@ def test_dmds_of_an_unknown_type_are_refused():
         AlpDMD(library=str(emulated.library)).open()
 
 
+def test_a_library_that_tells_no_size_is_known_by_its_dmd(monkeypatch):
+    def number(self, name, device, what, *more):
+        if what in (2057, 2058):  # not in ALP-4.1
+            raise DeviceError("ALP_PARM_INVALID")
+        return inquire(self, name, device, what, *more)
+
+    inquire = AlpLibrary.number
+    monkeypatch.setattr(AlpLibrary, "number", number)
+    with EmulatedALP((768, 1024)) as emulated, AlpDMD(library=str(emulated.library)) as dmd:
+        assert dmd.shape == (768, 1024)
+
+
+def test_a_data_format_that_fails_otherwise_is_no_old_library():
+    with EmulatedALP((16, 1024)) as emulated, AlpDMD(library=str(emulated.library)) as dmd:
+        dmd.load(random_patterns(dmd, 1))
+        calls = iter([0, 0, 1011])  # BITNUM, BIN_MODE, DATA_FORMAT
+        code = AlpLibrary.code
+
+        def failing(self, name, *arguments):
+            return next(calls) if name == "AlpSeqControl" else code(self, name, *arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(AlpLibrary, "code", failing)
+            with pytest.raises(DeviceLostError, match="ALP_ERROR_COMM"):
+                dmd.load(random_patterns(dmd, 1))
+
+
 @pytest.mark.parametrize("options", [{"serial": -1}, {"settling_us": -1.0}])
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(SettingError):

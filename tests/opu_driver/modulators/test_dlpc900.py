@@ -255,6 +255,18 @@ def test_garbage_on_the_line_is_passed_over(dmd, emulated):
     assert dmd.wait(1.0) == 1
 
 
+def test_an_answer_that_is_too_short_is_an_error():
+    class Device:
+        def write(self, report):
+            pass
+
+        def read(self, size, timeout):
+            return bytes.fromhex("C0 01 00 00").ljust(64, b"\0")
+
+    with pytest.raises(DeviceError, match="0x0206 with 0 bytes"):
+        link.Dlpc900Link(Device(), OSError).read(link.HARDWARE)
+
+
 def test_a_silent_board_is_lost(dmd, emulated, monkeypatch):
     monkeypatch.setattr(link, "_REPLY_S", 0.1)
     emulated.spoil("silence")
@@ -319,6 +331,13 @@ def test_dmds_of_an_unknown_type_are_refused():
         pytest.raises(DeviceError, match=r"type 9.*DLP9000"),
     ):
         Dlpc900DMD().open()
+
+
+def test_the_real_library_is_asked_what_is_on_the_usb():
+    pytest.importorskip(
+        "hid", reason="the hid package or its library hidapi is missing", exc_type=ImportError
+    )
+    assert all("serial" in found.options for found in Dlpc900DMD.discover())
 
 
 def test_a_missing_library_is_named(monkeypatch):
