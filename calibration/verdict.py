@@ -72,6 +72,9 @@ class QualityLimits:
         visibility: At least.
         saturated_fraction: At most.
         dead_fraction: Of the pixels, at most; of the modes without light, four times as much.
+        law_deviation: From the law of random matrices, beyond what so few modes explain: at most.
+            Infinite for a medium that is no random one, such as a short fibre.
+        distance_scatter: Over that of a random matrix: at most. Likewise.
     """
 
     unexplained: float = 0.1
@@ -79,6 +82,8 @@ class QualityLimits:
     visibility: float = 0.05
     saturated_fraction: float = 1e-3
     dead_fraction: float = 0.01
+    law_deviation: float = 0.1
+    distance_scatter: float = 2.5
 
 
 class Verdict(StrEnum):
@@ -247,7 +252,7 @@ def _findings(q: Quality, limits: QualityLimits) -> Iterator[Finding]:
     yield _at_most(
         "law_deviation",
         q.law_deviation if n_inputs < q.effective_modes else 0.0,
-        limit=0.1 + 3 / math.sqrt(q.effective_modes),
+        limit=limits.law_deviation + 3 / math.sqrt(q.effective_modes),
         worrying=0.05 + 1.5 / math.sqrt(q.effective_modes),
         expected=1 / math.sqrt(q.effective_modes),
         cause=SingularValuesError,
@@ -256,7 +261,7 @@ def _findings(q: Quality, limits: QualityLimits) -> Iterator[Finding]:
     yield _at_most(
         "distance_scatter",
         q.distance_scatter,
-        limit=2.5 * kept,
+        limit=limits.distance_scatter * kept,
         worrying=1.75 * kept,
         expected=kept,
         cause=SingularValuesError,
