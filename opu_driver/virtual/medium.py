@@ -9,14 +9,7 @@ function. Each mode of the field carries what is left of its fringes, relative t
 carrier; `contrast` is what is left there. The small and smooth change that this makes to |S|^2,
 whose own frequencies are low, is an approximation.
 
-`T` is renewed as `T <- sqrt(1-e) T + sqrt(e) N` a frame. New matrices are drawn only where e has
-added up to `RENEWAL`; in between T moves along the great circle from one to the next,
-
-    T(u) = cos(u w) T + sin(u w) N,   cos(w) = sqrt(1 - RENEWAL),   0 <= u < 1,
-
-in `STEPS` steps. That is smooth, as a bench is from one frame to the next (a step changes the field
-by 5e-4 of itself), has the same statistics at all times, and has the stated decorrelation from one
-renewal to any other.
+How `T` changes with time stands in `course.py`.
 """
 
 from __future__ import annotations
@@ -29,14 +22,9 @@ from numpy.typing import NDArray
 
 from opu_driver.camera import Region
 from opu_driver.errors import SettingError
+from opu_driver.virtual.course import STEPS, Course, MeasuredCourse, RandomCourse
 from opu_driver.virtual.parallel import in_parallel
 from opu_driver.virtual.settings import SceneSettings
-
-RENEWAL = 1e-3
-"""Part of the field's power that a step from one drawn matrix to the next renews."""
-
-STEPS = 64
-"""Steps of the drift from one renewal to the next; in between the medium is still."""
 
 MARGIN = 1.25
 """Side of the speckle field relative to that of the sensor, where frames are not periodic."""
@@ -83,7 +71,8 @@ class Medium:
         contrast: What the pixel's aperture leaves of fringes at the carrier's frequency.
 
     Raises:
-        SettingError: The matrix would be larger than `MAX_MATRIX_BYTES`.
+        SettingError: The matrix would be larger than `MAX_MATRIX_BYTES`, or measured ones do not
+            fit.
     """
 
     def __init__(self, settings: SceneSettings, sensor_shape: tuple[int, int], seed: int) -> None:
@@ -126,12 +115,17 @@ class Medium:
         )
         half_lit = (self.n_sources - 1) / 2
         self._envelope = (relative / math.sqrt(half_lit * self.n_modes)).astype(np.float32)
-        self._seed = seed
+        shape = self.n_sources, self.n_modes
+        self._course: Course = (
+            MeasuredCourse(shape, settings, seed)
+            if settings.measured_matrices
+            else RandomCourse(shape, settings.decorrelation, seed)
+        )
         self._renewals = 0
         self._step = 0
-        self.steps_per_frame = settings.decorrelation / RENEWAL * STEPS
-        self._now = self._drawn(0)
-        self._next = self._drawn(1) if settings.decorrelation else None
+        self.steps_per_frame = self._course.steps_per_frame
+        self._now = self._course.matrix(0)
+        self._next = self._course.matrix(1) if self.steps_per_frame else None
 
     @property
     def moment(self) -> int:
@@ -148,8 +142,7 @@ class Medium:
         """What the matrix now has of each of its `parts`."""
         if self._next is None:
             return (1.0,)
-        angle = self._step / STEPS * math.asin(math.sqrt(RENEWAL))
-        return math.cos(angle), math.sin(angle)
+        return self._course.shares(self._step)
 
     def still_for(self, age: int) -> int | None:
         """Frames from `age` on that see the matrix of `age`; None if it never changes."""
@@ -168,12 +161,12 @@ class Medium:
         """Let the matrix drift up to an age in frames; it does not come back."""
         renewals, step = divmod(self._step_at(age), STEPS)
         while self._next is not None and self._renewals < renewals:
-            w = math.asin(math.sqrt(RENEWAL))
-            self._now *= np.float32(math.cos(w))
-            self._next *= np.float32(math.sin(w))
+            shares = self._course.shares(STEPS)
+            self._now *= np.float32(shares[0])
+            self._next *= np.float32(shares[1])
             self._now += self._next
             self._renewals += 1
-            self._next = self._drawn(self._renewals + 1)
+            self._next = self._course.matrix(self._renewals + 1)
         self._step = step
 
     def parts(self, sources: Sources) -> list[NDArray[np.complex64]]:
@@ -223,20 +216,6 @@ class Medium:
 
     def _step_at(self, age: int) -> int:
         return int(age * self.steps_per_frame)
-
-    def _drawn(self, number: int) -> NDArray[np.complex64]:
-        """A complex Gaussian matrix `[source, mode]` of unit variance, each source by its seed."""
-        matrix = np.empty((self.n_sources, self.n_modes), np.complex64)
-
-        def draw(begin: int, end: int) -> None:
-            for source in range(begin, end):
-                rng = np.random.default_rng([self._seed, number, source])
-                pairs = matrix[source].view(np.float32)
-                rng.standard_normal(dtype=np.float32, out=pairs)
-                pairs *= np.float32(math.sqrt(0.5))
-
-        in_parallel(draw, self.n_sources)
-        return matrix
 
 
 def _inverse(spectra: NDArray[np.complex64]) -> NDArray[np.complex64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -55,6 +56,10 @@ class SceneSettings(BaseModel):
             the sensor sees a part of a larger field.
         decorrelation: Part of the field's power that the medium renews each frame, the e of
             `T <- sqrt(1-e) T + sqrt(e) N`.
+        measured_matrices: Files (.npy, .npz) of matrices `[output, input]` that were measured on a
+            medium as it changed, an input for each cell; the medium then goes from one to the next
+            instead. Empty for a random medium.
+        frames_per_matrix: Frames from one measured matrix to the next.
         carrier: Row and column frequency of the fringes, cycles/pixel.
         reference_ratio: Intensity of the reference relative to the signal of a half-lit
             modulator, both as means over the sensor.
@@ -91,6 +96,8 @@ class SceneSettings(BaseModel):
     speckle_radius: float = Field(0.12, ge=0.01, le=0.45)
     periodic: bool = False
     decorrelation: float = Field(1e-8, ge=0, le=0.1)
+    measured_matrices: tuple[Path, ...] = ()
+    frames_per_matrix: float = Field(1e4, ge=1, le=1e12)
 
     carrier: tuple[Frequency, Frequency] = (0.2713, 0.2664)
     reference_ratio: float = Field(4.0, ge=0, le=1e12)

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opu_driver.camera import Region
-from opu_driver.virtual.medium import RENEWAL, STEPS, Medium
+from opu_driver.virtual.course import RENEWAL, STEPS
+from opu_driver.virtual.medium import Medium
 from opu_driver.virtual.settings import SceneSettings, preset
 
 SENSOR = (96, 80)
