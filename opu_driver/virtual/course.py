@@ -68,6 +68,7 @@ class RandomCourse:
         self._seed = seed
 
     def matrix(self, number: int) -> NDArray[np.complex64]:
+        """As `Course.matrix`: each source by a seed of its own."""
         matrix = np.empty(self._shape, np.complex64)
 
         def draw(begin: int, end: int) -> None:
@@ -81,6 +82,7 @@ class RandomCourse:
         return matrix
 
     def shares(self, step: int) -> tuple[float, float]:
+        """As `Course.shares`: on a great circle."""
         angle = step / STEPS * math.asin(math.sqrt(RENEWAL))
         return math.cos(angle), math.sin(angle)
 
@@ -127,9 +129,11 @@ class MeasuredCourse:
             self._matrices.append(np.vstack([spread, static]).astype(np.complex64))
 
     def matrix(self, number: int) -> NDArray[np.complex64]:
+        """As `Course.matrix`: the last one for good."""
         return self._matrices[min(number, len(self._matrices) - 1)].copy()
 
     def shares(self, step: int) -> tuple[float, float]:
+        """As `Course.shares`: on a straight line."""
         return 1 - step / STEPS, step / STEPS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_in_between_it_goes_smoothly(tmp_path: Path) -> None:
     measured(tmp_path)
     m = medium(tmp_path)
     passed = [seen_by_modes(m, age) for age in range(2 * FRAMES + 1)]
-    steps = [1 - correlation(a, b) for a, b in zip(passed, passed[1:], strict=False)]
+    steps = [1 - correlation(a, b) for a, b in pairwise(passed)]
     assert max(steps) < 20 / STEPS**2
     assert correlation(passed[0], passed[FRAMES]) < correlation(passed[0], passed[FRAMES // 2]) < 1
 
