@@ -61,7 +61,10 @@ def test_a_bench_file_and_its_overrides(opu, tmp_path):
 
 
 def test_a_bad_calibration_is_told_and_not_kept(opu, tmp_path):
-    ending = opu("calibrate", "--scene=decorrelation=3.5e-4", "--inputs=4", "--out=c.h5")
+    ending = opu(
+        "calibrate", "--scene=read_noise_electrons=400.0", "--scene=decorrelation=3e-4",
+        "--inputs=4", "--out=c.h5",
+    )  # fmt: skip
     assert ending.code == 1, ending.out
     assert "FAIL" in ending.out
     assert "not good enough" in ending.err
