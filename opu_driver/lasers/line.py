@@ -16,7 +16,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -26,7 +26,10 @@ _QUIET_S = 0.2
 """A line on which nothing came for so long is empty."""
 
 _INSISTENCE = 3
-"""How often a laser is told to be dark before it is given up."""
+"""How often a laser that does not answer well is told to be dark before it is given up."""
+
+_FADING_S = 1.0
+"""How long a laser that was told to be dark may go on to say that it emits."""
 
 
 def _one_line(line: str) -> bool:
@@ -107,10 +110,9 @@ class Line(ABC):
                     answer.append(self._line(command))
                 self._require_silence(f"after the answer {answer[-1]!r} to {command!r}")
             except self._failures as error:
-                self._in_step = False
                 raise self._lost(f"it failed at {command!r} ({error})") from error
             except BaseException:
-                self._in_step = False
+                self._in_step = False  # whatever interrupted it, its answer may be on its way
                 raise
             self._last_answer = time.monotonic()
             return answer
@@ -126,7 +128,6 @@ class Line(ABC):
                 self._begin()
                 self._send(command)
             except self._failures as error:
-                self._in_step = False
                 raise self._lost(f"it failed at {command!r} ({error})") from error
 
     def tell(self, command: str) -> None:
@@ -165,7 +166,6 @@ class Line(ABC):
             question: What it came to.
             expected: What should have come.
         """
-        self._in_step = False
         return self._lost(f"{answer!r} came back to {question!r} instead of {expected}")
 
     def _begin(self) -> None:
@@ -200,6 +200,7 @@ class Line(ABC):
         return text.decode("ascii").strip()
 
     def _lost(self, what: str) -> DeviceLostError:
+        self._in_step = False
         return DeviceLostError(
             f"The {self.name} cannot be relied on: {what}. Check cable, power and the settings of "
             "the port, then close and open the laser."
@@ -268,14 +269,23 @@ def insist_on_darkness(line: Line, off: str, darken: Callable[[], bool]) -> None
         DeviceLostError: It never confirmed; it may still emit.
     """
     cause: DeviceError | None = None
-    for _ in range(_INSISTENCE):
+    end = time.monotonic() + _FADING_S
+    failures = 0
+    while failures < _INSISTENCE:
         try:
             if darken():
                 return
+            cause = None
+            if time.monotonic() > end:
+                break
+            time.sleep(_FADING_S / 20)
         except DeviceError as error:
             cause = error
-            with suppress(DeviceError):
+            failures += 1
+            try:
                 line.shout(off)
+            except DeviceLostError:
+                break  # there is nothing left to say it to
     raise DeviceLostError(
         f"The laser on the {line.name} does not confirm that it is dark and may still emit: turn "
         f"its key off or open its interlock. {cause or 'It says that it emits.'}"

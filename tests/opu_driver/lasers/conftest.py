@@ -19,8 +19,8 @@ from opu_driver.lasers.cobolt import Cobolt
 from opu_driver.lasers.obis import Obis
 from opu_driver.lasers.scpi import Scpi
 
-TIMEOUT_MS = 250.0
-SLOW_S = 0.4
+TIMEOUT_MS = 200.0
+SLOW_S = 0.3
 
 
 @dataclass
@@ -77,7 +77,6 @@ _LABS = [
     ("cobolt without autostart", "pty"),
     ("cobolt of the newer kind", "pty"),
     ("obis", "pty"),
-    ("obis", "tcp"),
     ("scpi", "pty"),
     ("scpi", "tcp"),
 ]

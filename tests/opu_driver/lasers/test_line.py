@@ -107,6 +107,25 @@ def test_darkness_is_said_again_to_a_line_that_cannot_be_understood():
     assert line.said.count("l0") >= 6
 
 
+def test_a_laser_may_take_a_moment_to_fade():
+    answers = iter([False, False, True])
+    insist_on_darkness(ScriptedLine([]), "l0", lambda: next(answers))
+    assert next(answers, None) is None
+
+
+def test_a_laser_that_goes_on_to_emit_is_given_up():
+    with pytest.raises(DeviceLostError, match="It says that it emits"):
+        insist_on_darkness(ScriptedLine([]), "l0", lambda: False)
+
+
+def test_a_line_that_never_stops_is_not_listened_to_for_ever():
+    line = ScriptedLine([])
+    line._receive = lambda timeout_s: b"noise"
+    with pytest.raises(DeviceLostError, match="stop sending"):
+        line.tell("l0")
+    assert line.said == ["l0"]
+
+
 _PLAUSIBLE = [
     *[b"OK", b"0", b"1", b"0.0100", b"0532-06-91-0100-700", b"Syntax error: illegal command"],
     *[b"CWP\r\nOK", b"ON\r\nOK", b"OFF\r\nOK", b"00000000\r\nOK", b"ERR-100"],
