@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calibration.calibration_file import Calibration
-from calibration.errors import CodesError, DriftError, StaleCalibrationError
+from calibration.errors import (
+    CodesError,
+    DecorrelationError,
+    DriftError,
+    StaleCalibrationError,
+)
 from calibration.projector import OpticalProjector, _bit_planes
 from opu_driver import simulated_bench
 from opu_driver.bench import MARKERS, Bench
@@ -288,6 +293,123 @@ def test_more_references_follow_a_walk_better(realistic_calibration: Calibration
 def test_a_phase_that_cannot_be_followed_raises(realistic_calibration: Calibration) -> None:
     with pytest.raises(DriftError, match="reference every"):
         project_on(realistic_calibration, ternary(200), phase_walk_rad=0.5)
+
+
+def test_references_become_as_rare_as_the_phase_allows(
+    realistic_calibration: Calibration,
+) -> None:
+    shares = {}
+    for walk in (0.002, 0.02):
+        with simulated_bench("realistic", SEED, phase_walk_rad=walk) as bench:
+            projector = OpticalProjector(bench, realistic_calibration)
+            for call in range(8):
+                codes = ternary(200, seed=call)
+                outputs = projector.project(codes)
+            predicted = realistic_calibration.twin().project(codes)
+            assert agreement(outputs, predicted)[0] > 0.9985
+            assert projector.last is not None
+            shares[walk] = projector.last.reference_exposures / projector.last.exposures
+    assert shares[0.002] < 0.02
+    assert 0.04 < shares[0.02] < 0.12
+
+
+def test_a_carrier_that_drifts_is_followed(realistic_calibration: Calibration) -> None:
+    """By 4e-4 cycles/pixel in all, a third of a radian at the frame's border."""
+    codes = ternary(100)
+    predicted = realistic_calibration.twin().project(codes)
+    drifting = [(30 * k, 4e-5, -2e-5) for k in range(1, 11)]
+    followed, missed = [], []
+    with simulated_bench("realistic", SEED, faults={"carrier_jumps": drifting}) as bench:
+        projector = OpticalProjector(bench, realistic_calibration)
+        for _ in range(3):
+            followed.append(agreement(projector.project(codes), predicted)[0])
+        assert projector.last is not None
+        assert projector.last.carrier_drift == pytest.approx(math.hypot(4e-4, 2e-4), rel=0.15)
+    with simulated_bench("realistic", SEED, faults={"carrier_jumps": drifting}) as bench:
+        projector = OpticalProjector(bench, realistic_calibration, track_drift=False)
+        for _ in range(3):
+            missed.append(agreement(projector.project(codes), predicted)[0])
+    assert min(followed) > 0.998
+    assert missed[-1] < 0.995
+
+
+@pytest.mark.parametrize("decorrelation", [0.0, 2e-5])
+def test_the_fidelity_told_is_that_of_the_projections(
+    realistic_calibration: Calibration, decorrelation: float
+) -> None:
+    """Of the light: the correlation without the camera's noise, which the record tells, too."""
+    codes = ternary(200)
+    with simulated_bench("realistic", SEED, decorrelation=decorrelation) as bench:
+        projector = OpticalProjector(bench, realistic_calibration)
+        for _ in range(4):
+            outputs = projector.project(codes)
+        correlation, _ = agreement(outputs, realistic_calibration.twin().project(codes))
+        assert projector.last is not None
+        fidelity, snr = projector.last.map_fidelity, projector.last.snr
+        assert correlation == pytest.approx(math.sqrt(fidelity / (1 + 1 / snr)), abs=0.002)
+        assert projector.totals()["map_fidelity"] <= fidelity
+        assert (fidelity > 0.995) == (decorrelation == 0)
+
+
+def renew(bench: Bench) -> Calibration:
+    from calibration.pipeline import calibrate
+
+    return calibrate(bench, 10, repeats=4)
+
+
+def test_where_allowed_a_stale_bench_is_calibrated_again(
+    realistic_calibration: Calibration,
+) -> None:
+    codes = ternary(60)
+    predicted = realistic_calibration.twin().project(codes)
+    faults = {"carrier_jumps": [(0, 3e-4, 0.0)]}
+    with simulated_bench("realistic", SEED, decorrelation=2e-5, faults=faults) as bench:
+        bench.camera._scene.wait(2.0)  # 4 % of the power
+        projector = OpticalProjector(
+            bench, realistic_calibration, min_fidelity=0.98, recalibrate=renew
+        )
+        outputs = projector.project(codes)
+        assert projector.fingerprint() != realistic_calibration.fingerprint()
+        assert projector.fingerprint() == projector.calibration.fingerprint()
+        # It is the map of the new calibration,
+        now = projector.calibration.twin().project(codes)
+        assert agreement(outputs, now)[0] > 0.995
+        # which is the old one but for what the medium has lost, in its phase and at its carrier.
+        assert 0.95 < agreement(outputs, predicted)[0] < 0.99
+        assert projector.last is not None
+        assert projector.last.calibration_exposures > 100
+        totals = projector.totals()
+        counted = ("exposures", "reference_exposures", "calibration_exposures")
+        assert sum(totals[key] for key in counted) == bench.exposures
+        # A call later there is nothing to be done.
+        projector.project(codes)
+        assert projector.last.calibration_exposures == 0
+
+
+def test_a_recalibration_that_does_not_help_raises(
+    bench: Bench, realistic_calibration: Calibration
+) -> None:
+    stale = replace(realistic_calibration, T=realistic_calibration.T[:, ::-1].copy())
+    calls = []
+
+    def in_vain(bench: Bench) -> Calibration:
+        calls.append(bench)
+        return stale
+
+    projector = OpticalProjector(bench, stale, recalibrate=in_vain)
+    with pytest.raises(DecorrelationError, match="projections have a fidelity"):
+        projector.project(ternary(20))
+    assert len(calls) == 1
+
+
+def test_a_recalibration_of_another_size_is_refused(
+    bench: Bench, realistic_calibration: Calibration
+) -> None:
+    stale = replace(realistic_calibration, T=realistic_calibration.T[:, ::-1].copy())
+    other = replace(stale, decimation=2)
+    projector = OpticalProjector(bench, stale, recalibrate=lambda _: other)
+    with pytest.raises(StaleCalibrationError, match="10 inputs and 4096 modes"):
+        projector.project(ternary(20))
 
 
 def test_saturation_raises(bench: Bench, realistic_calibration: Calibration) -> None:
