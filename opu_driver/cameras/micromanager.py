@@ -181,6 +181,16 @@ class MicroManagerCamera(Camera):
         readout_us = 1e3 * float(self._told("ReadoutTime") or 0.0)
         return 1e6 / (self.settings.exposure_us + readout_us)
 
+    def nearest_exposure_us(self, exposure_us: float) -> float:
+        """What the adapter makes of it, microseconds: tried, and set back."""
+        core = self._opened
+        before_ms = core.getExposure(self._label)
+        with _refused(f"exposure_us = {exposure_us:g}"):
+            core.setExposure(self._label, 1e-3 * exposure_us)
+        nearest_us = 1e3 * float(core.getExposure(self._label))
+        core.setExposure(self._label, before_ms)
+        return nearest_us
+
     def _open(self) -> None:
         folder = self._adapter_folder()
         configuration = self._configuration_file(folder)

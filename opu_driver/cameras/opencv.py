@@ -213,6 +213,14 @@ class OpenCVCamera(Camera):
             return 1.0 / self._period_s
         return 1.0 / (self._age_s(self.settings) + self._period_s)
 
+    def nearest_exposure_us(self, exposure_us: float) -> float:
+        """The nearest step of the video system, microseconds."""
+        low, high = self.exposure_limits_us
+        within = min(max(exposure_us, low), high)
+        if self._control is None:
+            return within
+        return self._control.microseconds(self._control.counted(within))
+
     def _open(self) -> None:
         self._cv2 = vendor_library("cv2", "opencv")
         self._capture = self._captured()

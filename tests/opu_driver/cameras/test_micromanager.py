@@ -116,6 +116,7 @@ def test_settings_that_the_camera_would_change_are_refused_and_the_old_are_kept(
     camera, monkeypatch
 ):
     start = camera.configure(settings(camera, exposure_us=4000.0))
+    assert camera.nearest_exposure_us(1234.0) == pytest.approx(1230.0)
     with pytest.raises(SettingError, match="nearest that this camera takes is 1230"):
         camera.configure(replace(start, exposure_us=1234.0))
     with pytest.raises(SettingError, match="takes 1 to 1e"):

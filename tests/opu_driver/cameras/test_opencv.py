@@ -341,6 +341,7 @@ def test_an_exposure_is_set_in_the_units_of_the_video_system(usb):
         assert camera._capture.values[cv2.CAP_PROP_AUTO_EXPOSURE] == 1.0
         start = settings(camera, exposure_us=4200.0)
         assert camera.configure(start) == start
+        assert camera.nearest_exposure_us(4260.0) == 4300.0
         camera.arm(1)
         assert (exposed(camera) == 42).all()
         camera.disarm()
