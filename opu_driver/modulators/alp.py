@@ -203,6 +203,7 @@ class AlpDMD(Modulator):
         self._call("AlpDevControl", alp.TRIGGER_EDGE, self._trigger_in)
         self._capacity = self._inquire(alp.AVAIL_MEMORY) // 2
         sequence = self._allocate(1)
+        self._make_binary(sequence)
         self._picture_time_limits_us = (
             self._inquire_sequence(sequence, alp.MIN_PICTURE_TIME),
             self._inquire_sequence(sequence, alp.MAX_PICTURE_TIME),
@@ -223,10 +224,9 @@ class AlpDMD(Modulator):
         if self._batch is not None and self._batch is not self._shown_batch:
             self._free(self._batch)
         self._batch = None
-        if self._shown_batch is not None and not self._holds and self._is_idle():
-            self._free_shown()
         batch = self._allocate(len(patterns))
         try:
+            self._make_binary(batch)
             self._put(batch, patterns)
         except BaseException:
             with suppress(DeviceError):
@@ -304,7 +304,7 @@ class AlpDMD(Modulator):
                 "stop it."
             )
         if self._shown_batch is not None and self._shown_batch is not self._batch:
-            self._free_shown()
+            self._free(self._shown_batch)
         self._shown_batch = self._batch
         return self._batch
 
@@ -327,17 +327,14 @@ class AlpDMD(Modulator):
 
     def _allocate(self, length: int) -> _Sequence:
         handle = self._opened().new_id("AlpSeqAlloc", self._device, 1, length)
-        self._call("AlpSeqControl", handle, alp.BITNUM, 1)
-        self._call("AlpSeqControl", handle, alp.BIN_MODE, alp.BIN_UNINTERRUPTED)
         return _Sequence(handle, length)
+
+    def _make_binary(self, sequence: _Sequence) -> None:
+        self._call("AlpSeqControl", sequence.handle, alp.BITNUM, 1)
+        self._call("AlpSeqControl", sequence.handle, alp.BIN_MODE, alp.BIN_UNINTERRUPTED)
 
     def _free(self, sequence: _Sequence) -> None:
         self._call("AlpSeqFree", sequence.handle)
-
-    def _free_shown(self) -> None:
-        if self._shown_batch is not None:
-            self._free(self._shown_batch)
-        self._shown_batch = None
 
     def _select(self, batch: _Sequence, first: int, last: int) -> None:
         # The library refuses a last picture before the first: go through all of them.

@@ -252,9 +252,10 @@ def test_full_memory_is_named_and_leaves_nothing_loaded(dmd, emulated):
     assert dmd.wait(1.0) == 3
 
 
-def test_an_upload_that_fails_gives_its_memory_back(dmd, emulated):
+@pytest.mark.parametrize("function", ["AlpSeqControl", "AlpSeqPut"])
+def test_an_upload_that_fails_gives_its_memory_back(dmd, emulated, function):
     for _ in range(5):
-        emulated.fail("AlpSeqPut", 1011)
+        emulated.fail(function, 1011)
         with pytest.raises(DeviceLostError, match="USB cable"):
             dmd.load(random_patterns(dmd, dmd.capacity))
     dmd.load(random_patterns(dmd, dmd.capacity))
