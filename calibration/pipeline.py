@@ -211,10 +211,11 @@ def _begin(
     tell("carrier", 1, 1)
     setup = Setup.of(bench, layout, demodulator, plan.seed)
     cost = Cost.of(plan, demodulator.n_modes, bench.rate_hz, memory_gb)
-    if path is None and cost.fields_bytes + cost.matrix_bytes > memory_gb * 1e9:
+    held = cost.memory_bytes + cost.fields_bytes + cost.on_disk * cost.matrix_bytes
+    if path is None and held > memory_gb * 1e9:
         raise SettingError(
-            f"The {cost.exposures} fields of this measurement take {cost.fields_bytes / 1e9:.3g} "
-            f"GB, and {memory_gb:g} GB of memory are allowed. Name a file to keep them in (resume)."
+            f"The {cost.exposures} fields and what is made of them take {held / 1e9:.3g} GB, and "
+            f"{memory_gb:g} GB of memory are allowed. Name a file to keep them in (resume)."
         )
     header = to_json(setup, **asdict(look), **_arguments(plan))
     inputs = plan.n_inputs if cost.on_disk and path is not None else 0

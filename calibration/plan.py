@@ -246,16 +246,23 @@ class Cost:
         disk = self.fields_bytes + self.on_disk * self.matrix_bytes
         return {
             "matrix": f"{self.n_inputs:,} inputs x {self.n_modes:,} modes "
-            f"({2 * self.n_modes:,} real outputs), {self.matrix_bytes / 1e9:.3g} GB",
+            f"({2 * self.n_modes:,} real outputs), {_size(self.matrix_bytes)}",
             "exposures": f"{self.exposures:,}, markers included",
             "light": _duration(self.light_s),
-            "disk while measuring": f"{disk / 1e9:.3g} GB",
-            "calibration file": f"{self.matrix_bytes / 1e9:.3g} GB",
-            "memory": f"{self.memory_bytes / 1e9:.3g} GB, the matrix "
+            "disk while measuring": _size(disk),
+            "calibration file": _size(self.matrix_bytes),
+            "memory": f"{_size(self.memory_bytes)}, the matrix "
             + (f"on disk, {self.block_modes:,} modes at a time" if self.on_disk else "in it"),
             "expected error": f"{self.error_at_1000:.2%} at a signal to noise of 1000 an exposure, "
             "falling with its square root",
         }
+
+
+def _size(count: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 1e3:.3g} kB"
 
 
 def _duration(seconds: float) -> str:

@@ -19,6 +19,8 @@ from tools.json_file import JsonOption, write_json, write_text
 from tools.terminal import results, stages
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from calibration.calibration_file import Calibration
     from opu_driver import Bench
 
@@ -34,14 +36,31 @@ def calibrate(
     preset: PresetOption = None,
     scene_seed: SceneSeedOption = None,
     scene: SceneOption = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            help="How it is measured: `hadamard-pairs` (undoes drift by itself), `hadamard` (half "
+            "the exposures), `random` (any number of them) or `phase-steps` (for SLMs).",
+        ),
+    ] = "hadamard-pairs",
     repeats: Annotated[
         int | None,
         typer.Option(
             "--repeats",
-            help="How often the Hadamard patterns are shown; if nothing is said, once for large "
-            "matrices and more often for small ones.",
+            help="How often the Hadamard patterns are shown, or how many random ones there are for "
+            "each input; if nothing is said, what is enough for large matrices, and more for small "
+            "ones.",
         ),
     ] = None,
+    memory_gb: Annotated[
+        float,
+        typer.Option("--memory-gb", help="Memory that it may take; the rest stays on disk."),
+    ] = 4.0,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Only tell what it would cost; nothing is measured or kept."),
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the random test patterns.")] = 0,
     resume: Annotated[
         bool,
@@ -55,8 +74,8 @@ def calibrate(
 ) -> None:
     """Measure the bench's transmission matrix, and how good it is.
 
-    Sets the exposure, finds the carrier, shows complementary Hadamard patterns, and tests the
-    result on patterns that were not used for it. A calibration that misses a limit is not kept.
+    Sets the exposure, finds the carrier, shows Hadamard or random patterns, and tests the result on
+    patterns that were not used for it. A calibration that misses a limit is not kept.
     """
     from calibration import verdict
     from calibration.errors import QualityError
@@ -65,6 +84,10 @@ def calibrate(
     from tools.output_path import require_free, require_writable
     from tools.quality_table import quality_table
 
+    if plan:
+        with chosen_bench(bench, preset, scene_seed, scene) as opened:
+            results().print(_cost(opened, inputs, method, seed, repeats, memory_gb))
+        return
     fields = out.with_suffix(f".partial{out.suffix}")
     require_writable(out, json, report)
     require_free(out)
@@ -76,9 +99,11 @@ def calibrate(
                 calibration = measure(
                     opened,
                     inputs,
+                    method=method,
                     seed=seed,
                     repeats=repeats,
                     judge=False,
+                    memory_gb=memory_gb,
                     resume=fields,
                     progress=tell,
                 )
@@ -95,6 +120,16 @@ def calibrate(
         calibration.save(out)
     fields.unlink()
     results().print(f"Written to {out}; it expires at {calibration.expires_at}.")
+
+
+def _cost(
+    bench: Bench, inputs: int, method: str, seed: int, repeats: int | None, memory_gb: float
+) -> Table:
+    from calibration.pipeline import cost_of, plan_for
+    from tools.terminal import facts
+
+    plan = plan_for(bench, inputs, method=method, seed=seed, repeats=repeats)
+    return facts("What it would cost", cost_of(bench, plan, memory_gb).lines().items())
 
 
 def _page(bench: Bench, calibration: Calibration, seed: int) -> str:

@@ -71,9 +71,28 @@ def test_a_bad_calibration_is_told_and_not_kept(opu, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_plan_tells_its_cost_and_measures_nothing(opu, tmp_path):
+    ending = opu("calibrate", "--plan", "--method=random", "--inputs=64", "--out=c.h5")
+    assert ending.code == 0, ending.err
+    assert "64 inputs x 1,024 modes" in ending.out
+    assert "exposures" in ending.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_method_is_chosen_by_name(opu, tmp_path):
+    ending = opu(
+        "calibrate", "--preset=quiet", "--method=hadamard", "--inputs=4", "--out=c.h5"
+    )  # fmt: skip
+    assert ending.code == 0, ending.err
+    assert Calibration.load(tmp_path / "c.h5").n_inputs == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (["--method=phase-steps"], "does not shift phases"),
+        (["--method=fourier"], "hadamard-pairs"),
+        (["--memory-gb=0.0001"], "memory"),
         (["--bench=missing.toml"], "missing.toml cannot be read"),
         (["--bench=broken.toml"], "no valid TOML"),
         (["--bench=binary.toml"], "no valid TOML"),
