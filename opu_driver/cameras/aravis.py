@@ -142,29 +142,33 @@ class AravisCamera(GenicamCamera):
         # cameras begin with 1 at each start, as the standard says.
         return FrameCount(first=None, period=65535 if gige else None)
 
-    def _next(self, wait_s: float) -> Filled | None:
-        aravis = _aravis()
+    @contextmanager
+    def _next(self, wait_s: float) -> Iterator[Filled | None]:
         if wait_s > 0:
             buffer = self._stream.timeout_pop_buffer(math.ceil(1e6 * wait_s))
         else:
             buffer = self._stream.try_pop_buffer()
         if buffer is None:
-            return None
+            yield None
+            return
         try:
-            counter = buffer.get_frame_id()
-            if counter == 0 and self._camera.is_gv_device():
-                counter = None  # GigE Vision has no block 0: the buffer never got a packet
-            if buffer.get_status() != aravis.BufferStatus.SUCCESS:
-                return Filled(None, counter=counter)
-            nanoseconds = buffer.get_timestamp()
-            return Filled(
-                np.frombuffer(buffer.get_data(), np.uint8),
-                (buffer.get_image_height(), buffer.get_image_width()),
-                counter,
-                nanoseconds / 1e3 if nanoseconds else math.nan,
-            )
+            yield self._filled(buffer)
         finally:
             self._stream.push_buffer(buffer)
+
+    def _filled(self, buffer: Any) -> Filled:
+        counter = buffer.get_frame_id()
+        if counter == 0 and self._camera.is_gv_device():
+            counter = None  # GigE Vision has no block 0: the buffer never got a packet
+        if buffer.get_status() != _aravis().BufferStatus.SUCCESS:
+            return Filled(None, counter=counter)
+        nanoseconds = buffer.get_timestamp()
+        return Filled(
+            np.frombuffer(buffer.get_data(), np.uint8),
+            (buffer.get_image_height(), buffer.get_image_width()),
+            counter,
+            nanoseconds / 1e3 if nanoseconds else math.nan,
+        )
 
     def _require_connected(self) -> None:
         if self._control_lost:
@@ -177,7 +181,7 @@ class AravisCamera(GenicamCamera):
             raise
 
     def _stop(self) -> None:
-        with suppress(DeviceLostError, SettingError), _told():
+        with suppress(DeviceError), _told():
             if not self._control_lost:
                 self._camera.stop_acquisition()
         self._stream = None
@@ -209,8 +213,8 @@ def _connected(aravis: Any) -> list[Identity]:
 
 
 @contextmanager
-def _told(what: str = "") -> Iterator[None]:
-    """Errors of GLib as errors of ours."""
+def _told(setting: str = "") -> Iterator[None]:
+    """Errors of GLib as errors of ours; what refuses a setting is a SettingError."""
     glib = vendor_library("gi.repository.GLib", "aravis")
     aravis = _aravis()
     try:
@@ -227,7 +231,9 @@ def _told(what: str = "") -> Iterator[None]:
                 f"The camera does not answer any more ({error.message}). Check its cable and "
                 "power, then close and open it."
             ) from error
-        raise SettingError(f"{what}{error.message}") from error
+        if setting:
+            raise SettingError(f"{setting}: {error.message}") from error
+        raise DeviceError(f"Aravis failed: {error.message}. Close and open the camera.") from error
 
 
 class _AravisFeatures(Features):
@@ -252,7 +258,7 @@ class _AravisFeatures(Features):
             return str(self._camera.get_string(name))
 
     def set(self, name: str, value: Value) -> None:
-        with _told(f"{name} = {value!r}: "):
+        with _told(f"{name} = {value!r}"):
             if isinstance(value, str):
                 self._camera.set_string(name, value)
             elif isinstance(value, bool):
@@ -265,7 +271,7 @@ class _AravisFeatures(Features):
                 raise SettingError(f"{name} = {value!r}; it takes whole numbers.")
 
     def execute(self, name: str) -> None:
-        with _told(f"{name}: "):
+        with _told(name):
             self._camera.execute_command(name)
 
     def limits(self, name: str) -> tuple[float, float]:

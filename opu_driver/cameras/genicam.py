@@ -158,21 +158,21 @@ class GentlCamera(GenicamCamera):
         # Where frame_id begins is up to the producer (GenTL Standard, BUFFER_INFO_FRAMEID).
         return FrameCount(first=None)
 
-    def _next(self, wait_s: float) -> Filled | None:
-        with self._told():
-            if self._incomplete == 0:
-                buffer = self._acquirer.try_fetch(
-                    timeout=max(wait_s, _SHORTEST_WAIT_S), is_raw=True
-                )
-                if buffer is not None:
-                    try:
-                        return _filled(buffer)
-                    finally:
-                        buffer.parent.queue_buffer(buffer)
+    @contextmanager
+    def _next(self, wait_s: float) -> Iterator[Filled | None]:
         if self._incomplete:
             self._incomplete -= 1
-            return Filled(None)
-        return None
+            yield Filled(None)
+            return
+        with self._told():
+            buffer = self._acquirer.try_fetch(timeout=max(wait_s, _SHORTEST_WAIT_S), is_raw=True)
+        if buffer is None:
+            yield None
+            return
+        try:
+            yield _filled(buffer)
+        finally:
+            buffer.parent.queue_buffer(buffer)
 
     def _require_connected(self) -> None:
         with self._told():
@@ -257,7 +257,7 @@ def _callback(core: Any, tell: Callable[[Any], None]) -> Any:
 def _filled(buffer: Any) -> Filled:
     data = np.frombuffer(buffer.raw_buffer, np.uint8, buffer.size_filled)
     return Filled(
-        data[_info(buffer, "image_offset") or 0 :].copy(),
+        data[_info(buffer, "image_offset") or 0 :],
         (buffer.height, buffer.width),
         _info(buffer, "frame_id"),
         _timestamp_us(buffer),

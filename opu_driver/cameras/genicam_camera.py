@@ -6,14 +6,22 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opu_driver.camera import Camera, CameraSettings, FrameBlock, PixelFormat, Region, Trigger
+from opu_driver.camera import (
+    Camera,
+    CameraSettings,
+    FrameBlock,
+    Frames,
+    PixelFormat,
+    Region,
+    Trigger,
+)
 from opu_driver.cameras.features import Features, Value
 from opu_driver.cameras.frame_count import FrameCount
 from opu_driver.cameras.pixel_packing import WIRE_FORMATS, unpacked
@@ -33,13 +41,16 @@ _LOOK_S = 0.1
 _BUFFER_BYTES = 1 << 27
 """Memory for frames that wait to be read."""
 
+_BLOCK_BYTES = 1 << 26
+"""Memory for the frames of one block."""
+
 
 @dataclass(frozen=True)
 class Filled:
     """A buffer that the camera has filled, or should have.
 
     Attributes:
-        data: uint8 `[byte]`, a copy; None if the frame did not come whole.
+        data: uint8 `[byte]`, the library's memory; None if the frame did not come whole.
         shape: Rows and columns that the camera says it sent.
         counter: The camera's own frame count; None if it keeps none.
         timestamp_us: Start of exposure on the camera's clock, microseconds; NaN if it keeps none.
@@ -351,34 +362,41 @@ class GenicamCamera(Camera):
 
     def _read(self, max_frames: int, timeout_s: float) -> FrameBlock:
         deadline_s = time.monotonic() + timeout_s
-        frames: list[NDArray[Any]] = []
+        frames = self._room(max_frames)
         ids: list[int] = []
         timestamps_us: list[float] = []
-        while len(frames) < max_frames and self._count.seen < self._wanted:
+        while len(ids) < len(frames) and self._count.seen < self._wanted:
             left_s = max(deadline_s - time.monotonic(), 0.0)
-            filled = self._next(0.0 if frames else min(left_s, _LOOK_S))
-            if filled is None:
-                if frames:
-                    break
-                self._require_connected()
-                if left_s == 0:
-                    break
-            elif filled.data is None:
-                self._count.spoilt(filled.counter)
-            else:
-                frames.append(self._frame(filled, filled.data))
-                ids.append(self._count.whole(filled.counter))
-                timestamps_us.append(filled.timestamp_us)
-        if not frames:
+            with self._next(0.0 if ids else min(left_s, _LOOK_S)) as filled:
+                if filled is None:
+                    if ids:
+                        break
+                    self._require_connected()
+                    if left_s == 0:
+                        break
+                elif filled.data is None:
+                    self._count.spoilt(filled.counter)
+                else:
+                    frames[len(ids)] = self._frame(filled, filled.data)
+                    ids.append(self._count.whole(filled.counter))
+                    timestamps_us.append(filled.timestamp_us)
+        if not ids:
             raise CaptureTimeoutError(self._nothing_came(timeout_s))
         return FrameBlock(
-            frames[0][np.newaxis] if len(frames) == 1 else np.stack(frames),
+            frames[: len(ids)],
             np.array(ids, np.int64),
             np.array(timestamps_us, np.float64),
             self._count.lost,
         )
 
-    def _frame(self, filled: Filled, data: NDArray[np.uint8]) -> NDArray[Any]:
+    def _room(self, max_frames: int) -> Frames:
+        """Memory for a block of frames; what is not written to is not used."""
+        settings = self.settings
+        shape, kind = settings.region.shape, settings.pixel_format.dtype
+        fitting = _BLOCK_BYTES // (shape[0] * shape[1] * kind.itemsize)
+        return np.empty((min(max_frames, self._wanted, max(fitting, 1)), *shape), kind)
+
+    def _frame(self, filled: Filled, data: NDArray[np.uint8]) -> Frames:
         settings = self.settings
         if filled.shape != settings.region.shape:
             raise DeviceError(
@@ -423,8 +441,8 @@ class GenicamCamera(Camera):
         """Forget frames of before and take `_wanted` new ones; say how the camera counts them."""
 
     @abstractmethod
-    def _next(self, wait_s: float) -> Filled | None:
-        """The next buffer, None if there is none within the time."""
+    def _next(self, wait_s: float) -> AbstractContextManager[Filled | None]:
+        """The next buffer, None if there is none within the time; it goes back at the end."""
 
     @abstractmethod
     def _require_connected(self) -> None:

@@ -145,29 +145,31 @@ class PylonCamera(GenicamCamera):
                 )
         super()._trigger()
 
-    def _next(self, wait_s: float) -> Filled | None:
+    @contextmanager
+    def _next(self, wait_s: float) -> Iterator[Filled | None]:
         pylon = vendor_library("pypylon.pylon", "pylon")
         with _told(self._handle):
             result = self._handle.RetrieveResult(
                 math.ceil(1e3 * wait_s), pylon.TimeoutHandling_Return
             )
-            if not result.IsValid():
-                return None
-            try:
-                counter = result.GetBlockID()
-                if counter == _NO_COUNTER:
-                    counter = None
-                if not result.GrabSucceeded():
-                    return Filled(None, counter=counter)
-                ticks = result.GetTimeStamp()
-                return Filled(
-                    np.frombuffer(result.GetBuffer(), np.uint8),
-                    (result.GetHeight(), result.GetWidth()),
-                    counter,
-                    ticks * self._tick_us if ticks else math.nan,
-                )
-            finally:
-                result.Release()
+        try:
+            yield self._filled(result) if result.IsValid() else None
+        finally:
+            result.Release()
+
+    def _filled(self, result: Any) -> Filled:
+        counter = result.GetBlockID()
+        if counter == _NO_COUNTER:
+            counter = None
+        if not result.GrabSucceeded():
+            return Filled(None, counter=counter)
+        ticks = result.GetTimeStamp()
+        return Filled(
+            np.frombuffer(result.GetMemoryView(), np.uint8),
+            (result.GetHeight(), result.GetWidth()),
+            counter,
+            ticks * self._tick_us if ticks else math.nan,
+        )
 
     def _require_connected(self) -> None:
         # RetrieveResult does not fail on a camera that is gone: one has to ask.
@@ -199,14 +201,14 @@ class _PylonFeatures(Features):
             return str(self._node(name).GetValue())
 
     def set(self, name: str, value: Value) -> None:
-        with _told(self._camera, f"{name} = {value!r}: "):
+        with _told(self._camera, f"{name} = {value!r}"):
             try:
                 self._node(name).SetValue(value)
             except TypeError as error:
                 raise SettingError(f"{name} = {value!r} is of the wrong type.") from error
 
     def execute(self, name: str) -> None:
-        with _told(self._camera, f"{name}: "):
+        with _told(self._camera, name):
             self._node(name).Execute()
 
     def limits(self, name: str) -> tuple[float, float]:
@@ -230,8 +232,8 @@ class _PylonFeatures(Features):
 
 
 @contextmanager
-def _told(camera: Any, what: str = "") -> Iterator[None]:
-    """Errors of pylon as errors of ours."""
+def _told(camera: Any, setting: str = "") -> Iterator[None]:
+    """Errors of pylon as errors of ours; what refuses a setting is a SettingError."""
     genicam = vendor_library("pypylon.genicam", "pylon")
     try:
         yield
@@ -241,7 +243,9 @@ def _told(camera: Any, what: str = "") -> Iterator[None]:
                 "The camera does not answer any more. Check its cable and power, then close and "
                 "open it."
             ) from error
-        raise SettingError(f"{what}{error}") from error
+        if setting:
+            raise SettingError(f"{setting}: {error}") from error
+        raise DeviceError(f"pylon failed: {error}. Close and open the camera.") from error
 
 
 def _identity(info: Any, firmware: str = "") -> Identity:

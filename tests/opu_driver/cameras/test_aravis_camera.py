@@ -22,6 +22,7 @@ from opu_driver.errors import (
     DeviceStateError,
     SettingError,
 )
+from opu_driver.extras import vendor_library
 
 if find_spec("gi") is None:
     pytest.skip("PyGObject is not installed: pip install 'opu[aravis]'", allow_module_level=True)
@@ -183,6 +184,25 @@ def test_features_of_the_bench_file_are_set_or_refused_by_name(camera):
         with pytest.raises(SettingError, match=next(iter(wrong))):
             other.open()
         assert not other.is_open
+
+
+def test_a_camera_that_is_not_on_the_network_counts_without_an_end():
+    """Aravis has one in its own process, which has no packets, like those on USB."""
+    AravisCamera.discover()
+    aravis = vendor_library("gi.repository.Aravis", "aravis")
+    aravis.enable_interface("Fake")
+    try:
+        with AravisCamera("1") as camera:
+            assert camera.identity.model == "Fake"
+            camera.configure(BRIGHT)
+            for _ in range(2):
+                camera.arm(5)
+                frames, ids, _, lost = read_all(camera, 5)
+                camera.disarm()
+                assert (list(ids), lost) == ([0, 1, 2, 3, 4], 0)
+                assert_whole(frames)
+    finally:
+        aravis.disable_interface("Fake")
 
 
 def test_a_camera_that_dies_is_told_and_works_again_when_it_is_back(fake, camera):

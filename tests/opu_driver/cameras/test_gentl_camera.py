@@ -3,6 +3,7 @@
 import signal
 import time
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from opu_driver.camera import CameraSettings, PixelFormat, Region, Trigger
 from opu_driver.cameras.genicam import GentlCamera
 from opu_driver.errors import (
     CaptureTimeoutError,
+    DeviceLostError,
     DeviceNotFoundError,
     DeviceStateError,
     DriverMissingError,
@@ -127,6 +129,25 @@ def test_incomplete_buffers_are_counted(camera):
     camera.read(1, 5.0)
     camera._acquirer._emit_callbacks(camera._acquirer.Events.INCOMPLETE_BUFFER)
     assert camera.read(1, 5.0).lost == 1
+
+
+@pytest.mark.parametrize("method", ["try_fetch", "start"])
+def test_a_producer_that_cannot_reach_its_camera_has_lost_it(camera, monkeypatch, method):
+    gentl = import_module("genicam.gentl")
+
+    def gone(**_options):
+        raise gentl.IoException("no answer")
+
+    if method == "try_fetch":
+        camera.arm(1)
+    monkeypatch.setattr(camera._acquirer, method, gone)
+    with pytest.raises(DeviceLostError, match="cable"):
+        camera.arm(1) if method == "start" else camera.read(1, 5.0)
+    camera.close()
+    camera.open()
+    camera.configure(SETTINGS)
+    camera.arm(1)
+    assert len(camera.read(1, 5.0)) == 1
 
 
 def test_the_timeout_holds():

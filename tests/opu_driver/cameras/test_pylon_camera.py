@@ -13,6 +13,7 @@ from opu_driver.cameras.pylon import PylonCamera
 from opu_driver.emulators.pylon import FrameFeed, spoil, switch_on, unplug
 from opu_driver.errors import (
     CaptureTimeoutError,
+    DeviceError,
     DeviceLostError,
     DeviceNotFoundError,
     DeviceStateError,
@@ -246,6 +247,27 @@ def test_an_input_that_is_not_there_is_refused_with_those_that_are(serial):
         with pytest.raises(SettingError, match=r"'Line7'.*Line1, Line2"):
             camera.configure(SETTINGS)
         camera.configure(replace(SETTINGS, trigger=Trigger.FREE))
+
+
+def test_a_frame_of_another_shape_is_refused(camera, feed):
+    """The emulation sends whatever its files hold."""
+    camera.configure(replace(SETTINGS, region=Region(0, 0, 16, 16), trigger=Trigger.SOFTWARE))
+    feed.show(camera, np.zeros((16, 16), np.uint8))
+    camera.configure(replace(SETTINGS, trigger=Trigger.SOFTWARE))
+    camera.arm(1)
+    camera.trigger()
+    with pytest.raises(DeviceError, match="16 x 16 pixels where 32 x 48"):
+        camera.read(1, 5.0)
+
+
+def test_blocks_stay_as_they_were_read(camera, feed):
+    """The library uses its memory again for the next frames."""
+    shown = speckle(SETTINGS, 40)
+    camera.arm(len(shown))
+    edges = fire(camera, feed, shown)
+    blocks = [camera.read(1, 5.0) for _ in shown]
+    edges.join()
+    assert np.array_equal(np.concatenate([block.frames for block in blocks]), shown)
 
 
 def test_features_and_black_level_of_the_bench_file_are_set(serial):
