@@ -239,7 +239,12 @@ class _TcpEnd(_End):
             self._client = None
 
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+
+    def _pty_end() -> _End:
+        raise SettingError("port = 'pty'; this system has no pseudo-terminals: take 'tcp'.")
+
+else:
     import tty
 
     class _PtyEnd(_End):
@@ -281,6 +286,9 @@ if sys.platform != "win32":
                 with suppress(BlockingIOError):
                     os.write(self._ours, data)
 
+    def _pty_end() -> _End:
+        return _PtyEnd()
+
 
 def _end(port: str) -> _End:
     if port == "tcp":
@@ -288,7 +296,5 @@ def _end(port: str) -> _End:
     if port.isdigit() and int(port) < 65536:
         return _TcpEnd(int(port))
     if port == "pty":
-        if sys.platform == "win32":
-            raise SettingError("port = 'pty'; this system has no pseudo-terminals: take 'tcp'.")
-        return _PtyEnd()
+        return _pty_end()
     raise SettingError(f"port = {port!r}; it has to be 'pty', 'tcp' or the number of a TCP port.")

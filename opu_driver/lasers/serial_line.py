@@ -54,7 +54,7 @@ class SerialLine(Line):
         """One name for one port, whatever link it is opened by."""
         if "://" in self._url:
             return f"serial {self._url}"
-        if sys.platform == "win32":
+        if os.name == "nt":
             return f"serial {self._url.upper()}"
         return f"serial {Path(self._url).resolve()}"
 
@@ -72,7 +72,9 @@ class SerialLine(Line):
                 write_timeout=self._timeout_s,
                 exclusive=True,
             )
-        except (*_FAILURES, ValueError) as error:
+        except _FAILURES as error:
+            raise _why_not(self._url, error) from error
+        except ValueError as error:  # a kind of URL that pyserial does not know
             raise _why_not(self._url, error) from error
 
     def _disconnect(self) -> None:

@@ -182,15 +182,20 @@ def test_no_status_is_ever_told_wrongly(lab_of, kind, position):
         assert lab.head.output_mw == 0
 
 
+_ONE_OF_EACH = [("cobolt", "pty"), ("obis", "pty"), ("scpi", "tcp")]
+
+
 @pytest.mark.parametrize("kind", list(Disturbance))
-def test_it_goes_dark_on_a_bad_line(any_lab, kind):
-    with any_lab.laser() as laser:
+@pytest.mark.parametrize("cable", _ONE_OF_EACH, ids=", ".join)
+def test_it_goes_dark_on_a_bad_line(lab_of, cable, kind):
+    lab = lab_of(*cable)
+    with lab.laser() as laser:
         laser.set_power_mw(5.0)
         laser.emit(laser.arm("test", 10.0))
-        any_lab.server.disturb(kind, kind)
+        lab.server.disturb(kind, kind)
         begin = time.monotonic()
         laser.darken()
-    (emission,) = any_lab.head.logbook.emissions
+    (emission,) = lab.head.logbook.emissions
     assert emission.end_s - begin < 1.0
 
 
@@ -246,10 +251,12 @@ def test_nothing_but_darkness_is_said_before_it_is_known_who_it_is(any_lab):
 
 
 @pytest.mark.parametrize("noise", [b"\xff\xfe", b"1\r\n", b"OK\r\n0\r\nOK\r\n"])
-def test_noise_between_answers_is_noticed_and_got_rid_of(any_lab, noise):
-    with any_lab.laser() as laser:
+@pytest.mark.parametrize("cable", _ONE_OF_EACH, ids=", ".join)
+def test_noise_between_answers_is_noticed_and_got_rid_of(lab_of, cable, noise):
+    lab = lab_of(*cable)
+    with lab.laser() as laser:
         truth = laser.status
-        any_lab.server.interject(noise)
+        lab.server.interject(noise)
         time.sleep(0.05)
         with pytest.raises(DeviceLostError):
             for _ in range(2):
