@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from opu_driver.errors import SettingError
 
 _LONGEST = 64  # signed fields, at most, that are taken at once,
-_STILL = 0.1  # and what the medium may change their fields on the way, in parts of the noise
+_STILL = 0.05  # and what the medium may change on the way, in parts of the present error's square
 
 
 class MatrixUpdate:
@@ -97,11 +97,13 @@ class MatrixUpdate:
                 f"Vectors {list(signs.shape)} and fields {list(fields.shape)}; a matrix of "
                 f"{n_modes} modes and {n_inputs} inputs takes [n, {n_inputs}] and [n, {n_modes}]."
             )
-        change = self._q * n_inputs / self._noise
-        step = max(int(min(_STILL / max(change, 1e-9), _LONGEST)), 1)
-        for first in range(0, len(signs), step):
-            some = slice(first, first + step)
+        first = 0
+        while first < len(signs):
+            allowed = _STILL * self.expected_error**2
+            together = max(int(min(allowed / self._q, _LONGEST) if self._q else _LONGEST), 1)
+            some = slice(first, first + together)
             self._correct(signs[some].astype(np.float64), fields[some])
+            first += together
 
     def _correct(self, signs: NDArray[np.float64], fields: NDArray[np.complex64]) -> None:
         self.wait(len(signs))
