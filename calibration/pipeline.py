@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from calibration import drift, quality, verdict
 from calibration.calibration_file import Calibration
 from calibration.carrier import find_carrier
-from calibration.demodulation import Demodulator
+from calibration.demodulation import Demodulation
+from calibration.demodulation_path import choose_path
 from calibration.errors import (
     CalibrationFileError,
     DriftError,
@@ -223,7 +224,7 @@ def _begin(
     return _Measurement(plan, cost, setup, log, look)
 
 
-def _demodulator(bench: Bench, half_lit: Patterns) -> tuple[Demodulator, _Look]:
+def _demodulator(bench: Bench, half_lit: Patterns) -> tuple[Demodulation, _Look]:
     """The demodulator for the carrier that is found blind, and the look of its frames."""
     frames = bench.expose(half_lit)
     black_level = bench.camera.black_level
@@ -232,7 +233,8 @@ def _demodulator(bench: Bench, half_lit: Patterns) -> tuple[Demodulator, _Look]:
     )
     mean_grey = float(frames.mean(dtype=np.float64)) - black_level
     look = _Look(mean_grey, quality.dead_fraction(frames))
-    return Demodulator(bench.settings.region.shape, carrier), look
+    path = choose_path(frames, carrier, rate_hz=bench.rate_hz, black_level=black_level)
+    return path.demodulator(bench.settings.region.shape, carrier), look
 
 
 def _half_lit(layout: Layout, seed: int) -> Patterns:

@@ -31,6 +31,9 @@ from calibration.spectrum import Spectrum
 from opu_driver.camera import Frames
 from opu_driver.errors import SettingError
 
+LEAST_NOISE = 0.01
+"""Noise that is always reckoned with: a filter for none would amplify what there is."""
+
 _TURNS = 6  # each axis; the error changes by less than a thousandth of itself after four
 
 
@@ -60,7 +63,8 @@ class Levels:
 def measure_levels(frames: Frames, carrier: Carrier, *, black_level: float = 0.0) -> Levels:
     """The levels of holograms, from their mean and their spectrum.
 
-    The sideband holds N_R N_S, the mean is N_R + N_S, and where no order lies is the noise.
+    The sideband holds N_R N_S, the mean is N_R + N_S, and where no order lies is the noise; of that
+    `LEAST_NOISE` at least.
 
     Args:
         frames: Grey values `[frame, row, column]` of speckle.
@@ -79,7 +83,7 @@ def measure_levels(frames: Frames, carrier: Carrier, *, black_level: float = 0.0
     mean = float(frames.mean(dtype=np.float64)) - black_level
     root = math.sqrt(max(mean**2 - 4 * cross, 0.0))
     signal = (mean - root) / 2
-    return Levels(reference=cross / signal**2, noise=max(noise, 1e-9 * signal**2) / signal**2)
+    return Levels(reference=cross / signal**2, noise=max(noise / signal**2, LEAST_NOISE))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,14 +2,18 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from calibration import demodulation_path
 from calibration.carrier import Carrier
 from calibration.demodulation import Demodulator
 from calibration.demodulation_path import REFERENCE, DemodulationPath, choose_path
+from calibration.pipeline import calibrate
+from calibration.projector import OpticalProjector
 from calibration.separable_demodulation import SeparableDemodulator
 from calibration.setup import Setup, from_json, to_json
-from calibration.wiener import Levels, measure_levels
+from calibration.wiener import LEAST_NOISE, Levels, measure_levels
+from opu_driver import simulated_bench
 from opu_driver.camera import CameraSettings, Region
 from opu_driver.device import Identity
 from opu_driver.errors import SettingError
@@ -81,6 +85,11 @@ def test_levels_of_holograms(holograms):
     assert levels.reference == pytest.approx(6, rel=0.1)
     noise = (truth.light.mean() + 10**2) / truth.signal**2
     assert levels.noise == pytest.approx(noise, rel=0.1)
+
+
+def test_levels_of_light_without_noise(holograms):
+    truth = holograms(np.random.default_rng(3), (128, 128), carrier=(0.3, 0.3))
+    assert measure_levels(truth.light, CLEAR).noise == LEAST_NOISE
 
 
 def test_levels_where_no_place_is_empty(holograms):
@@ -155,3 +164,19 @@ class TestSetup:
         content["setup"]["path"].update(damage)
         with pytest.raises(ValueError, match="setup, "):
             from_json(json.dumps(content))
+
+
+def test_a_bench_is_calibrated_and_used_on_one_path(monkeypatch):
+    """A machine for which the reference is too slow; later, one for which it would not be."""
+    with simulated_bench("quiet", 1, carrier=(0.3, 0.3)) as bench:
+        with monkeypatch.context() as slow:
+            slow.setattr(demodulation_path, "REFERENCE_NS", 1e9)
+            calibration = calibrate(bench, 10)
+        assert calibration.path.name == "separable"
+        assert calibration.quality.held_out_correlation > 0.999
+        projector = OpticalProjector(bench, calibration)
+        codes = torch.from_numpy(np.random.default_rng(0).integers(-1, 2, (50, 10)))
+        projected, expected = projector.project(codes), calibration.twin().project(codes)
+        # Its noise is 1.4 times that of the reference path, which comes to 0.028 here.
+        assert float((projected - expected).norm() / expected.norm()) < 0.045
+        assert calibrate(bench, 10).path == REFERENCE
