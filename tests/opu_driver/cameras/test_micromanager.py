@@ -282,3 +282,41 @@ def test_a_configuration_that_cannot_be_loaded_is_told(tmp_path):
 def test_numbers_that_make_no_sense_are_refused(option):
     with pytest.raises(SettingError, match=option):
         demo(**{option: 0})
+
+
+REGISTERED = """
+from opu_driver.registry import OWN, Kind, OwnDriver
+
+OWN[Kind.CAMERA].setdefault(
+    "micromanager", OwnDriver("opu_driver.cameras.micromanager:MicroManagerCamera", "micromanager")
+)
+"""
+
+
+def test_it_conforms(conforms, tmp_path):
+    (tmp_path / "registered.py").write_text(REGISTERED)
+    conforms(
+        f"""
+        [modulator]
+        driver = "virtual-dmd"
+
+        [camera]
+        driver = "micromanager"
+        configuration = "MMConfig_demo.cfg"
+        adapters = '{ADAPTERS}'
+        pitch_um = 6.5
+        properties = {{PixelType = "8bit"}}
+        exposure_us = 1000.0
+        trigger = "software"
+
+        [laser]
+        driver = "virtual"
+        power_mw = 1.0
+
+        [scene]
+        preset = "quiet"
+        """,
+        "test_camera",
+        plugins=["registered"],
+        environment={"PYTHONPATH": str(tmp_path)},
+    )

@@ -368,3 +368,29 @@ def test_windows_counts_exposures_in_powers_of_two(count, exposure_us):
 def test_numbers_that_make_no_sense_are_refused(option):
     with pytest.raises(SettingError, match=option):
         OpenCVCamera(**{"source": 0, "pitch_um": 3.0} | {option: 0.0})
+
+
+def test_it_conforms(network, conforms):
+    conforms(
+        f"""
+        [modulator]
+        driver = "virtual-dmd"
+
+        [camera]
+        driver = "opencv"
+        source = "{network.url}"
+        backend = "FFMPEG"
+        pitch_um = 3.0
+        fixed_exposure_us = 1000.0
+        exposure_us = 1000.0
+        trigger = "software"
+
+        [laser]
+        driver = "virtual"
+        power_mw = 1.0
+
+        [scene]
+        preset = "quiet"
+        """,
+        "test_camera",
+    )

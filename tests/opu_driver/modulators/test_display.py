@@ -330,3 +330,29 @@ def _runs(pid):
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(SettingError):
         slm(**options)
+
+
+def test_it_conforms(screens, conforms):
+    conforms(
+        """
+        [modulator]
+        driver = "display"
+        screen = "slm"
+        levels = 2
+        pitch_um = 8.0
+        latency_frames = 1
+        capacity = 64
+
+        [camera]
+        driver = "virtual"
+        exposure_us = 100.0
+
+        [laser]
+        driver = "virtual"
+        power_mw = 1.0
+
+        [scene]
+        preset = "quiet"
+        """,
+        "test_modulator",
+    )
