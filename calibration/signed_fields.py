@@ -1,0 +1,60 @@
+"""Signed fields T (2v - 1) of further vectors on a calibrated bench, in the calibration's terms."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from calibration.calibration_file import Calibration
+from calibration.complementary_pairs import ComplementaryPairs
+from calibration.saturation import checked_saturation
+from calibration.scheme import Fields, products
+from calibration.vectors import Bits
+from opu_driver.bench import MARKERS, Bench
+
+_LONGEST = 64  # vectors in a sequence
+
+
+def signed_fields(
+    bench: Bench,
+    calibration: Calibration,
+    bits: Bits,
+    *,
+    all_on: Fields | None = None,
+    max_saturated_fraction: float = 1e-3,
+) -> Fields:
+    """Show vectors with their complements, and undo the drift by what all pairs have in common.
+
+    Args:
+        bench: An open bench.
+        calibration: What was measured on it.
+        bits: uint8 `[vector, input]`.
+        all_on: complex64 `[mode]`, T times ones as it is by now; None for that of the calibration.
+        max_saturated_fraction: Largest allowed fraction of pixels at full scale.
+
+    Returns:
+        complex64 `[vector, mode]`, in the unit, phase and gain of `calibration.T`.
+
+    Raises:
+        StaleCalibrationError: The calibration does not fit the bench.
+        PatternError: Vectors that the modulator cannot show.
+        SaturationError, FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As
+            `Bench.stream`.
+    """
+    calibration.check(bench)
+    scheme, demodulate = ComplementaryPairs(), calibration.demodulator()
+    if all_on is None:
+        all_on = np.asarray(calibration.T.sum(axis=1))
+    common = all_on + 2 * calibration.bias
+    step = min(_LONGEST, scheme.most(bench.modulator.capacity - MARKERS))
+    runs = [bits[first : first + step] for first in range(0, len(bits), step)]
+    shown = (scheme.patterns(calibration.layout, run) for run in runs)
+    signed = []
+    for sequence in bench.stream(shown):
+        checked_saturation(sequence, bench.camera.saturation_level, max_saturated_fraction)
+        fields = demodulate(sequence.frames).reshape(len(sequence), -1)
+        gains = scheme.gains(products(fields, common, scheme.steps), calibration.n_modes)
+        fields *= (1 / gains).astype(np.complex64)[:, None]
+        signed.append(scheme.signed(fields, common, calibration.bias))
+    if not signed:
+        return np.zeros((0, calibration.n_modes), np.complex64)
+    return np.concatenate(signed)
