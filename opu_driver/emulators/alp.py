@@ -8,6 +8,7 @@ gives trigger edges, and makes things go wrong.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import shutil
 import subprocess
@@ -26,8 +27,9 @@ _FAULTS: dict[Fault, int] = {"lost edge": 1, "dropped picture": 2, "doubled pict
 _REMEMBERED_BYTES = 1 << 28
 
 
-def compile_library(target: Path) -> None:
-    """Compile the emulated library.
+@functools.cache
+def compiled_library() -> bytes:
+    """The emulated library, compiled once a process.
 
     Raises:
         DriverMissingError: There is no C compiler, or it fails.
@@ -39,14 +41,17 @@ def compile_library(target: Path) -> None:
             "gcc or clang). Install one, for instance Debian's gcc and libc6-dev."
         )
     source = Path(__file__).with_name("alp.c")
-    done = subprocess.run(
-        [compiler, "-shared", "-fPIC", "-O2", "-pthread", "-o", str(target), str(source)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise DriverMissingError(f"{compiler} cannot compile {source}:\n{done.stderr.strip()}")
+    with tempfile.TemporaryDirectory(prefix="emulated-alp-") as folder:
+        target = Path(folder) / "libalp.so"
+        done = subprocess.run(
+            [compiler, "-shared", "-fPIC", "-O2", "-pthread", "-o", str(target), str(source)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise DriverMissingError(f"{compiler} cannot compile {source}:\n{done.stderr.strip()}")
+        return target.read_bytes()
 
 
 class EmulatedALP:
@@ -83,14 +88,11 @@ class EmulatedALP:
                 f"An emulated DMD with shape = {shape}, serial = {serial}, memory = {memory}, "
                 f"min_picture_time_us = {min_picture_time_us}; all must be above 0."
             )
+        library = compiled_library()
         self._folder = tempfile.TemporaryDirectory(prefix="emulated-alp-")
         # Each emulator is a file of its own: loading one file twice gives one library.
         self.library = Path(self._folder.name) / "libalp_emulated.so"
-        try:
-            compile_library(self.library)
-        except BaseException:
-            self._folder.cleanup()
-            raise
+        self.library.write_bytes(library)
         self._shape = (rows, -(-columns // 8))
         self._c = ctypes.CDLL(os.fspath(self.library))
         self._declare()

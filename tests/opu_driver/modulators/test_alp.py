@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from opu_driver.emulators import alp as emulated_alp
 from opu_driver.emulators.alp import EmulatedALP
 from opu_driver.errors import (
     CaptureTimeoutError,
@@ -447,3 +448,22 @@ def test_forgotten_pictures_are_told_from_those_to_come(monkeypatch):
         with pytest.raises(DeviceError, match="forgotten"):
             emulated.shown(5)
         assert emulated.shown(6) is not None
+
+
+def test_a_machine_without_a_compiler_is_told_what_to_install(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(DriverMissingError, match="no C compiler"):
+        emulated_alp.compiled_library.__wrapped__()
+
+
+def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
+    monkeypatch.setattr(emulated_alp, "__file__", str(tmp_path / "alp.py"))
+    (tmp_path / "alp.c").write_text("not C")
+    with pytest.raises(DriverMissingError, match=r"cannot compile .*alp\.c"):
+        emulated_alp.compiled_library.__wrapped__()
+
+
+@pytest.mark.parametrize("change", [{"serial": 0}, {"memory": 0}, {"shape": (0, 64)}])
+def test_an_emulated_dmd_without_mirrors_or_memory_is_refused(change):
+    with pytest.raises(SettingError, match="above 0"):
+        EmulatedALP(**change)
