@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -133,6 +133,8 @@ class Bench:
         start: What the devices are set to when the bench opens.
         name: What the bench is called in records.
         idle_after_s: Seconds without exposures after which the light goes off by itself.
+        optics: What emulated devices need between them to see each other; entered when they are
+            open and set. Light finds its way between real ones by itself.
 
     Raises:
         SettingError: A time that is not positive, or a power above its ceiling.
@@ -147,6 +149,7 @@ class Bench:
         *,
         name: str = "bench",
         idle_after_s: float = 10.0,
+        optics: AbstractContextManager[object] | None = None,
     ) -> None:
         self.modulator = modulator
         self.camera = camera
@@ -168,13 +171,16 @@ class Bench:
             warm_up_s=start.warm_up_s,
         )
         self._frame_offset: int | None = None
+        self._optics = optics
         self._devices = ExitStack()
 
     def __enter__(self) -> Self:
         devices = (self.laser, self.modulator, self.camera)
-        addresses = [device.address for device in devices if device.address is not None]
         # Devices of one scene share its clock; between others there is a line, to be measured.
-        self._frame_offset = None if addresses else 0
+        self._frame_offset = None if any(device.address for device in devices) else 0
+        # Emulated modulators and cameras belong to their process.
+        shared = devices if self._optics is None else (self.laser,)
+        addresses = [device.address for device in shared if device.address is not None]
         with ExitStack() as opening:
             opening.enter_context(Ownership(addresses))
             for device in devices:
@@ -186,6 +192,8 @@ class Bench:
                 )
             self.laser.set_power_mw(self.start.power_mw)
             self.configure(self.start.of_camera(self.camera, self.modulator.settling_us))
+            if self._optics is not None:
+                opening.enter_context(self._optics)
             opening.enter_context(self._light)
             self._devices = opening.pop_all()
         return self
@@ -394,6 +402,7 @@ class Bench:
                     "for. Raise the laser power, or check that the light reaches the camera."
                 )
             wanted_us = min(max(min(wanted_us, ceiling_us), shortest), longest)
+            wanted_us = self.camera.nearest_exposure_us(wanted_us)
             self.configure(replace(self.settings, exposure_us=wanted_us))
         raise LowSignalError(
             f"No exposure time was found that gives a mean of {mean_fraction:.2%} of full scale: "

@@ -41,6 +41,7 @@ from opu_driver.modulator import Modulator
 from opu_driver.registry import Kind
 
 if TYPE_CHECKING:
+    from opu_driver.emulators.bench import EmulatedBench
     from opu_driver.virtual.scene import Scene
 
 
@@ -94,6 +95,7 @@ class BenchFile(BaseModel):
     camera: CameraSection
     laser: LaserSection
     scene: dict[str, Any] | None = None
+    emulation: dict[str, Any] | None = None
 
 
 def read_bench_file(path: Path) -> BenchFile:
@@ -133,7 +135,10 @@ def build_bench(bench_file: BenchFile, origin: str = "bench settings") -> Bench:
         BenchFileError: An unknown driver, or an option that a driver does not take.
         DriverMissingError: A driver's library is not installed.
     """
-    scene = _scene(bench_file, origin)
+    scene = None if bench_file.scene is None else _scene("scene", bench_file.scene, origin)
+    emulated = _emulated(bench_file, origin)
+    if emulated is not None:
+        bench_file = _with_options(bench_file, emulated)
     modulator = _device(Kind.MODULATOR, bench_file.modulator, scene, origin)
     camera = _device(Kind.CAMERA, bench_file.camera, scene, origin)
     laser = _device(Kind.LASER, bench_file.laser, scene, origin)
@@ -144,6 +149,8 @@ def build_bench(bench_file: BenchFile, origin: str = "bench settings") -> Bench:
     if laser.guarded:
         options = bench_file.laser.model_extra or {}
         laser = GuardedLaser(bench_file.laser.driver, options, default_path())
+    if emulated is not None:
+        emulated.look_through(camera)
     section = bench_file.camera
     return Bench(
         modulator,
@@ -162,16 +169,16 @@ def build_bench(bench_file: BenchFile, origin: str = "bench settings") -> Bench:
         ),
         name=bench_file.name,
         idle_after_s=bench_file.idle_after_s,
+        optics=emulated,
     )
 
 
-def _scene(bench_file: BenchFile, origin: str) -> Scene | None:
-    if bench_file.scene is None:
-        return None
+def _scene(section: str, given: dict[str, Any], origin: str) -> Scene:
+    """The optics that a section describes."""
     from opu_driver.virtual.scene import Scene
     from opu_driver.virtual.settings import SceneSettings, preset
 
-    values = dict(bench_file.scene)
+    values = dict(given)
     seed = values.pop("seed", 0)
     try:
         chosen = preset(values.pop("preset", "realistic"))
@@ -179,7 +186,38 @@ def _scene(bench_file: BenchFile, origin: str) -> Scene | None:
         return Scene(settings, seed=seed)
     except ValidationError as error:
         known = ["preset", "seed", *SceneSettings.model_fields]
-        raise explained("scene", error, origin, allowed=known) from error
+        raise explained(section, error, origin, allowed=known) from error
+
+
+def _emulated(bench_file: BenchFile, origin: str) -> EmulatedBench | None:
+    """The emulated devices and the optics between them, if the bench has such."""
+    if bench_file.emulation is None:
+        return None
+    from opu_driver.emulators.bench import EmulatedBench
+
+    region = bench_file.camera.region
+    values = dict(bench_file.emulation)
+    laser_log = values.pop("laser_log", None)
+    if not isinstance(laser_log, str) or region is None:
+        raise BenchFileError(
+            f"{origin}: an emulated bench needs emulation.laser_log, the logbook of the emulated "
+            "laser, and camera.region, whose end is the end of the lit area. `opu emulate` writes "
+            "such a file."
+        )
+    scene = _scene("emulation", values, origin)
+    lit_area = (region.row + region.height, region.column + region.width)
+    return EmulatedBench(scene, lit_area, Path(laser_log))
+
+
+def _with_options(bench_file: BenchFile, emulated: EmulatedBench) -> BenchFile:
+    """The same with the addresses of the emulated devices in place."""
+    return BenchFile.model_validate(
+        bench_file.model_dump()
+        | {
+            "modulator": emulated.modulator_options | bench_file.modulator.model_dump(),
+            "camera": emulated.camera_options | bench_file.camera.model_dump(),
+        }
+    )
 
 
 def _device(kind: Kind, section: _Section, scene: Scene | None, origin: str) -> Device:

@@ -168,6 +168,10 @@ class Camera(Device):
     def max_rate_hz(self) -> float:
         """Highest frame rate at the present settings."""
 
+    def nearest_exposure_us(self, exposure_us: float) -> float:
+        """The exposure time that the camera can make nearest to this one, microseconds."""
+        return exposure_us
+
     @property
     def settings(self) -> CameraSettings:
         """The settings in force.

@@ -57,14 +57,19 @@ OWN = {
     Kind.MODULATOR: {
         "virtual-dmd": OwnDriver("opu_driver.virtual.modulators:VirtualDMD"),
         "virtual-slm": OwnDriver("opu_driver.virtual.modulators:VirtualSLM"),
+        "alp": OwnDriver("opu_driver.modulators.alp:AlpDMD"),
         "display": OwnDriver("opu_driver.modulators.display:Display", "gui"),
     },
     Kind.CAMERA: {
         "virtual": OwnDriver("opu_driver.virtual.camera:VirtualCamera"),
+        "pylon": OwnDriver("opu_driver.cameras.pylon:PylonCamera", "pylon"),
+        "opencv": OwnDriver("opu_driver.cameras.opencv:OpenCVCamera", "opencv"),
     },
     Kind.LASER: {
         "virtual": OwnDriver("opu_driver.virtual.laser:VirtualLaser"),
         "cobolt": OwnDriver("opu_driver.lasers.cobolt:Cobolt", "serial"),
+        "obis": OwnDriver("opu_driver.lasers.obis:Obis", "serial"),
+        "scpi": OwnDriver("opu_driver.lasers.scpi:Scpi", "visa"),
     },
 }
 """Our own drivers."""

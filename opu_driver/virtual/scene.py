@@ -10,7 +10,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,6 @@ from opu_driver.virtual.settings import SceneSettings
 
 if TYPE_CHECKING:
     from opu_driver.virtual.camera import VirtualCamera
-    from opu_driver.virtual.laser import VirtualLaser
     from opu_driver.virtual.modulators import VirtualModulator
     from opu_driver.virtual.truth import Truth
 
@@ -92,6 +91,14 @@ class Exposures:
         )
 
 
+class Lamp(Protocol):
+    """What lights a scene."""
+
+    @property
+    def output_mw(self) -> float:
+        """The power that leaves it now, milliwatts."""
+
+
 class _Seed(BaseModel):
     model_config = ConfigDict(strict=True)
     seed: int = Field(ge=0)
@@ -124,7 +131,7 @@ class Scene:
         self.exposures = 0
         self.modulator: VirtualModulator | None = None
         self.camera: VirtualCamera | None = None
-        self.laser: VirtualLaser | None = None
+        self.laser: Lamp | None = None
         self._played: Patterns = np.zeros((1, 1, 1), np.uint8)
         self._at_rest_us = np.array([-np.inf])
         self.age = 0
@@ -135,7 +142,7 @@ class Scene:
         self._remembered = 0
         self._reference: tuple[Region, tuple[float, float], NDArray[np.complex64]] | None = None
 
-    def install(self, device: VirtualModulator | VirtualCamera | VirtualLaser, place: str) -> None:
+    def install(self, device: VirtualModulator | VirtualCamera | Lamp, place: str) -> None:
         """Put a device in its place: `modulator`, `camera` or `laser`.
 
         Raises:

@@ -12,7 +12,6 @@ import time
 
 import pytest
 
-from opu_driver.emulators.logbook import Logbook
 from opu_driver.errors import DeviceLostError, LaserSafetyError
 from opu_driver.guarded_laser import GuardedLaser
 
@@ -20,49 +19,6 @@ pytest.importorskip("serial", reason="pyserial is not installed: pip install 'op
 
 LIMIT_S = 1.0
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
-
-
-class Emulated:
-    """A Cobolt laser in a process of its own, which nobody's death but its own ends."""
-
-    def __init__(self, folder, *options):
-        self.log = folder / "laser.jsonl"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "opu_driver.emulators.cobolt", "--log", self.log, *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.port = self.process.stdout.readline().strip()
-
-    def by_hand(self, act):
-        """Do to it what a hand would do; returns what it says."""
-        self.process.stdin.write(act + "\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
-
-    @property
-    def emissions(self):
-        return Logbook.read(self.log).emissions
-
-    def wait_until(self, lit, timeout_s=20.0):
-        deadline = time.monotonic() + timeout_s
-        while (self.by_hand("output") != "0") != lit:
-            assert time.monotonic() < deadline, Logbook.read(self.log).lights
-            time.sleep(0.01)
-
-    def end(self):
-        self.process.stdin.write("quit\n")
-        self.process.stdin.close()
-        self.process.wait(10)
-        self.process.stdout.close()
-
-
-@pytest.fixture
-def cobolt(tmp_path):
-    laser = Emulated(tmp_path)
-    yield laser
-    laser.end()
 
 
 @pytest.fixture
