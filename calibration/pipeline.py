@@ -327,11 +327,10 @@ def _refuse_another_field(markers: NDArray[np.complex64], first: NDArray[np.comp
     fidelity = _least_fidelity(markers, first)
     if fidelity >= SMALLEST_FIDELITY:
         return
-    mirrored = _least_fidelity(markers, first.conj())
-    if mirrored >= SMALLEST_FIDELITY:
+    if any(quality.is_conjugate(marker, first) for marker in markers):
         raise HalfPlaneError(
             "The field of all inputs on is the complex conjugate of that at the start of the "
-            f"measurement (fidelity {mirrored:.3f} to the conjugate, {fidelity:.3f} to itself): "
+            f"measurement, and has a fidelity of {fidelity:.3f} to itself: "
             "the fringes tilt the other way, or the camera's image was turned over. Find out what "
             "has moved, and start anew."
         )

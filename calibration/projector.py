@@ -39,9 +39,15 @@ from numpy.typing import NDArray
 
 from calibration import drift
 from calibration.calibration_file import Calibration
-from calibration.errors import CodesError, DecorrelationError, StaleCalibrationError
+from calibration.errors import (
+    CodesError,
+    DecorrelationError,
+    HalfPlaneError,
+    StaleCalibrationError,
+)
 from calibration.movement import Movement, Reference
 from calibration.phase_walk import PhaseWalk
+from calibration.quality import is_conjugate
 from calibration.saturation import checked_saturation
 from opu_driver.bench import MARKERS, Bench, Sequence
 from opu_driver.errors import SettingError
@@ -329,6 +335,7 @@ class OpticalProjector:
         inserted = places + np.arange(len(places))
         references = np.concatenate([markers[:1], measured[inserted], markers[1:]])
         positions = np.concatenate([[-1], inserted, [len(sequence)]])
+        self._refuse_conjugates(markers)
         moved = self._reference.movement(references)
         ramp = self._reference.ramp(moved.row, moved.column)
         noise, fidelity = self._compare(references * ramp.conj(), moved)
@@ -436,6 +443,14 @@ class OpticalProjector:
         if not fidelity >= self._min_fidelity:
             raise self._stale(fidelity, "The field of all inputs on has", "to that")
         return noise, fidelity
+
+    def _refuse_conjugates(self, references: NDArray[np.complex64]) -> None:
+        if any(is_conjugate(field, self._reference.field) for field in references):
+            raise HalfPlaneError(
+                "The field of all inputs on is the complex conjugate of that of the calibration "
+                f"of {self.calibration.made_at}: the fringes tilt the other way, or the camera's "
+                "image was turned over. Set the bench as it was, or calibrate again."
+            )
 
     def _require(self, fidelity: float, what: str, to: str) -> None:
         if self._track_drift and fidelity < self._min_fidelity:

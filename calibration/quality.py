@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.errors import QualityError
-
 Fields = NDArray[np.complexfloating[Any, Any]]
 """Complex fields or matrix entries of any shape."""
 
@@ -129,58 +127,6 @@ class Evidence:
     marker_noise: float
 
 
-@dataclass(frozen=True)
-class QualityLimits:
-    """What a calibration must reach to be used.
-
-    Attributes:
-        held_out_correlation: At least.
-        held_out_error: At most.
-        split_half: At least.
-        linearity: At most.
-        snr: At least.
-        visibility: At least.
-        saturated_fraction: At most.
-    """
-
-    held_out_correlation: float = 0.95
-    held_out_error: float = 0.3
-    split_half: float = 0.95
-    linearity: float = 0.3
-    snr: float = 1.0
-    visibility: float = 0.05
-    saturated_fraction: float = 1e-3
-
-
-_AT_MOST = {"held_out_error", "linearity", "saturated_fraction"}
-
-
-def check(quality: Quality, limits: QualityLimits | None = None) -> None:
-    """Refuse a calibration whose figures lie outside their limits.
-
-    Args:
-        quality: The figures.
-        limits: What they must reach; None for the defaults.
-
-    Raises:
-        QualityError: Names each figure that fails (NaN fails), its value and its limit.
-    """
-    limits = limits or QualityLimits()
-    failures = []
-    for limit in fields(limits):
-        figure, bound = getattr(quality, limit.name), getattr(limits, limit.name)
-        passed = figure <= bound if limit.name in _AT_MOST else figure >= bound
-        if not passed:
-            kind = "at most" if limit.name in _AT_MOST else "at least"
-            failures.append(f"{limit.name} = {figure:.4g} ({kind} {bound:g})")
-    if failures:
-        raise QualityError(
-            f"The calibration is not good enough: {', '.join(failures)}. Look at the exposure, at "
-            "the stability of the interferometer and at the visibility of the fringes, then "
-            "calibrate again."
-        )
-
-
 def assess(
     evidence: Evidence,
     *,
@@ -250,6 +196,11 @@ def correlation(measured: Fields, predicted: Fields) -> float:
     """|<measured, predicted>| over the product of their norms: 1 is perfect, 0 is nothing."""
     norms = float(np.linalg.norm(measured) * np.linalg.norm(predicted))
     return float(abs(np.vdot(measured, predicted))) / norms if norms else 0.0
+
+
+def is_conjugate(field: Fields, reference: Fields) -> bool:
+    """Whether a field is more alike the complex conjugate of another than anything else."""
+    return correlation(field, reference.conj()) ** 2 > 0.5
 
 
 def relative_error(measured: Fields, predicted: Fields) -> float:
