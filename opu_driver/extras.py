@@ -20,7 +20,7 @@ def vendor_library(module: str, extra: str) -> Any:
     Raises:
         DriverMissingError: It is not installed, or does not load; the message says how to get it.
     """
-    if module in sys.modules:
+    if sys.modules.get(module) is not None:
         return sys.modules[module]
     try:
         with warnings.catch_warnings():
