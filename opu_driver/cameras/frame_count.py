@@ -45,9 +45,9 @@ class FrameCount:
         return max(self._highest + 1 - self._whole, self._spoilt)
 
     @property
-    def seen(self) -> int:
-        """Frames that came, whole or spoilt."""
-        return self._whole + self._spoilt
+    def accounted(self) -> int:
+        """Frames whose fate is known: they came whole, or are lost."""
+        return self._whole + self.lost
 
     def _place(self, counter: int | None) -> int:
         if counter is None:

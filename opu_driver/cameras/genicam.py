@@ -142,12 +142,12 @@ class GentlCamera(GenicamCamera):
         acquirer, self._acquirer = self._acquirer, None
         harvester, self._harvester = self._harvester, None
         self._let_go()
-        errors = _vendor_errors()
-        with suppress(*errors):  # a camera that is gone complains
-            if acquirer is not None:
-                acquirer.destroy()
-        with suppress(*errors):
-            if harvester is not None:
+        if harvester is not None:
+            errors = _vendor_errors()
+            with suppress(*errors):  # a camera that is gone complains
+                if acquirer is not None:
+                    acquirer.destroy()
+            with suppress(*errors):
                 harvester.reset()
 
     def _start(self, buffers: int) -> FrameCount:

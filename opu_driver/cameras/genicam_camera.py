@@ -349,8 +349,8 @@ class GenicamCamera(Camera):
             )
 
     def _arm(self, frames: int) -> None:
-        frame_bytes = int(self._features.number("PayloadSize"))
-        buffers = min(frames, max(_BUFFER_BYTES // max(frame_bytes, 1), 16))
+        buffer_bytes = self._features.number("PayloadSize")
+        buffers = min(frames, max(int(_BUFFER_BYTES / buffer_bytes), 16))
         self._wanted = frames
         self._count = self._start(buffers)
 
@@ -365,7 +365,7 @@ class GenicamCamera(Camera):
         frames = self._room(max_frames)
         ids: list[int] = []
         timestamps_us: list[float] = []
-        while len(ids) < len(frames) and self._count.seen < self._wanted:
+        while len(ids) < len(frames) and self._count.accounted < self._wanted:
             left_s = max(deadline_s - time.monotonic(), 0.0)
             with self._next(0.0 if ids else min(left_s, _LOOK_S)) as filled:
                 if filled is None:
@@ -409,11 +409,12 @@ class GenicamCamera(Camera):
             raise DeviceError(f"The camera sent {error}. Close and open it.") from error
 
     def _nothing_came(self, timeout_s: float) -> str:
-        seen, lost = self._count.seen, self._count.lost
-        if seen >= self._wanted:
+        lost = self._count.lost
+        came = self._count.accounted - lost
+        if came + lost >= self._wanted:
             return (
-                f"All {self._wanted} frames that the camera was armed for have come, {lost} of "
-                "them spoilt on the way; arm it anew for more."
+                f"All {self._wanted} frames that the camera was armed for are over, {lost} of "
+                "them lost on the way; arm it anew for more."
             )
         advice = {
             Trigger.HARDWARE: "Check that the modulator runs and that its trigger edges reach "
@@ -422,7 +423,7 @@ class GenicamCamera(Camera):
             Trigger.FREE: "Check the camera's connection.",
         }[self.settings.trigger]
         return (
-            f"No frame within {timeout_s:g} s: {seen - lost} of {self._wanted} came, {lost} are "
+            f"No frame within {timeout_s:g} s: {came} of {self._wanted} came, {lost} are "
             f"lost. {advice}"
         )
 

@@ -7,6 +7,7 @@ Basler product documentation of each feature.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
@@ -27,6 +28,9 @@ from opu_driver.extras import vendor_library
 
 _NO_COUNTER = 2**64 - 1
 """The BlockID of a camera that keeps no count."""
+
+_NOTICED_S = 1.0
+"""How long pylon may take, after the first error, to notice that a camera is gone."""
 
 
 class PylonCamera(GenicamCamera):
@@ -128,9 +132,11 @@ class PylonCamera(GenicamCamera):
         with _told(self._handle):
             self._handle.MaxNumBuffer.SetValue(buffers)
             self._handle.StartGrabbingMax(self._wanted, pylon.GrabStrategy_OneByOne)
-        # GrabResultData::GetBlockID: GigE counts from 1 and wraps at 65535, the others from 0.
-        gige = self._handle.GetDeviceInfo().GetDeviceClass() == "BaslerGigE"
-        return FrameCount(first=1, period=65535) if gige else FrameCount(first=0)
+        # pylon API reference, GrabResultData.GetBlockID: where cameras begin to count.
+        interface = self._handle.GetDeviceInfo().GetDeviceClass()
+        if interface == "BaslerGigE":
+            return FrameCount(first=1, period=65535)
+        return FrameCount(first=0 if interface in ("BaslerUsb", "BaslerCamEmu") else None)
 
     def _trigger(self) -> None:
         pylon = vendor_library("pypylon.pylon", "pylon")
@@ -238,7 +244,7 @@ def _told(camera: Any, setting: str = "") -> Iterator[None]:
     try:
         yield
     except genicam.GenericException as error:
-        if camera.IsCameraDeviceRemoved():
+        if _is_gone(camera, wait_s=0.0 if setting else _NOTICED_S):
             raise DeviceLostError(
                 "The camera does not answer any more. Check its cable and power, then close and "
                 "open it."
@@ -246,6 +252,15 @@ def _told(camera: Any, setting: str = "") -> Iterator[None]:
         if setting:
             raise SettingError(f"{setting}: {error}") from error
         raise DeviceError(f"pylon failed: {error}. Close and open the camera.") from error
+
+
+def _is_gone(camera: Any, wait_s: float) -> bool:
+    deadline_s = time.monotonic() + wait_s
+    while not camera.IsCameraDeviceRemoved():
+        if time.monotonic() >= deadline_s:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _identity(info: Any, firmware: str = "") -> Identity:

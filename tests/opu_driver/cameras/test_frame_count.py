@@ -43,7 +43,7 @@ def test_without_a_counter_frames_are_numbered_as_they_come():
     count = FrameCount()
     assert [count.whole(None), count.whole(None)] == [0, 1]
     count.spoilt(None)
-    assert (count.lost, count.seen) == (1, 3)
+    assert (count.lost, count.accounted) == (1, 3)
 
 
 def test_a_spoilt_frame_is_not_counted_twice_when_its_gap_is_seen():

@@ -1,6 +1,7 @@
 """The genicam driver on the GenTL producer that the genicam wheel brings for such tests."""
 
 import signal
+import sys
 import time
 from dataclasses import replace
 from importlib import import_module
@@ -187,3 +188,11 @@ def test_features_of_the_bench_file_are_set():
         with pytest.raises(SettingError, match=next(iter(wrong))):
             camera.open()
         assert not camera.is_open
+
+
+def test_without_its_library_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "harvesters.core", None)
+    camera = GentlCamera(str(PRODUCER))
+    with pytest.raises(DriverMissingError, match=r"opu\[genicam\]"):
+        camera.open()
+    assert not camera.is_open

@@ -1,5 +1,6 @@
 """The pylon driver on Basler's own camera emulation."""
 
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -17,6 +18,7 @@ from opu_driver.errors import (
     DeviceLostError,
     DeviceNotFoundError,
     DeviceStateError,
+    DriverMissingError,
     SettingError,
 )
 
@@ -135,7 +137,7 @@ def test_spoilt_frames_are_counted_and_never_returned(camera, feed):
     assert len(ids) == 6
     assert lost == 3
     assert np.array_equal([first.frames[0], *frames], shown[ids])
-    with pytest.raises(CaptureTimeoutError, match="3 of them spoilt"):
+    with pytest.raises(CaptureTimeoutError, match="3 of them lost"):
         camera.read(1, 5.0)
 
 
@@ -311,3 +313,11 @@ def test_a_feed_refuses_frames_that_the_camera_would_silently_take(camera, feed)
     camera.arm(1)
     with pytest.raises(SettingError, match="region"):
         feed.expose(camera, np.zeros((16, 16), np.uint8))
+
+
+def test_without_its_library_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pypylon.pylon", None)
+    camera = PylonCamera()
+    with pytest.raises(DriverMissingError, match=r"opu\[pylon\]"):
+        camera.open()
+    assert not camera.is_open
