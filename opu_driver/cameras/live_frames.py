@@ -2,9 +2,12 @@
 
 A free-running camera fills a queue, in its driver or in the network, and whoever fetches a frame
 gets the oldest one. When it was exposed, nobody says. But a fetch that had to *wait* found
-the queue empty: its frame arrived just then, and so did all after it, or later. From its arrival,
+the queue empty: its frame, and all after it, arrived later than they were asked for. From then,
 exposure time and latency (read-out, transfer, decoding) tell the earliest moment at which
 its exposure can have begun. Frames that cannot be proven new are thrown away.
+
+A fetch that took much longer than a frame period proves nothing: not the camera but the computer
+was busy then, and frames may have queued up.
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ from typing import Any
 
 from opu_driver.errors import CaptureTimeoutError, DeviceLostError
 
-WAITED = 0.5
-"""A fetch that took longer than this part of the frame period has waited for the camera."""
+WAITED = (0.5, 1.5)
+"""Frame periods that a fetch takes which has waited for the camera, and for nothing else."""
 
 _WARM_UP = 8
 _TIMED = 8
@@ -108,9 +111,8 @@ class LiveFrames:
             while self._running:
                 asked_s = time.perf_counter()
                 fetch(self._capture)
-                now_s = time.perf_counter()
-                if now_s - asked_s > WAITED * self._period_s:
-                    arrived_s = now_s
+                if WAITED[0] < (time.perf_counter() - asked_s) / self._period_s < WAITED[1]:
+                    arrived_s = asked_s  # at the earliest
                 with self._change:
                     if self._wanted and arrived_s - self._age_s > self._wanted[0]:
                         self._keep()

@@ -211,7 +211,7 @@ class OpenCVCamera(Camera):
         """Of triggered exposures: each waits until its frame has surely arrived."""
         if self._recorded or self.settings.trigger is Trigger.FREE:
             return 1.0 / self._period_s
-        return 1.0 / (self._age_s(self.settings) + self._period_s)
+        return 1.0 / (self._age_s(self.settings) + 2.0 * self._period_s)
 
     def nearest_exposure_us(self, exposure_us: float) -> float:
         """The nearest step of the video system, microseconds."""

@@ -78,14 +78,16 @@ class NetworkCamera:
         under_way: deque[tuple[float, NDArray[np.uint8]]] = deque()
         tick_s = time.monotonic()
         while self.plugged:
-            under_way.append((time.monotonic() + self._delay_s, self.scene))
+            if time.monotonic() >= tick_s:
+                under_way.append((time.monotonic() + self._delay_s, self.scene))
+                tick_s = max(tick_s + self._period_s, time.monotonic())
             while under_way and under_way[0][0] <= time.monotonic():
                 try:
                     request.wfile.write(_part(under_way.popleft()[1]))
                 except OSError:
                     return  # the reader is gone
-            tick_s = max(tick_s + self._period_s, time.monotonic() - self._period_s)
-            time.sleep(max(tick_s - time.monotonic(), 0.0))
+            next_s = min(tick_s, under_way[0][0]) if under_way else tick_s
+            time.sleep(max(next_s - time.monotonic(), 0.0))
 
 
 def _part(scene: NDArray[np.uint8]) -> bytes:
