@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 TARGET_RAD = 0.03
 """Phase error between references to aim at, rms: a correlation of 0.9995."""
 
-SHORTEST, LONGEST = 2, 256
+SHORTEST, LONGEST = 4, 256
 """Smallest and largest interval between references that is chosen."""
 
 START = 16

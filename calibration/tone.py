@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.signal.windows import hann, tukey
 
 from calibration.errors import FramesError, NoCarrierError
+from opu_driver.errors import SettingError
 
-_TAPER = 0.1  # of the image, both edges together: keeps what is not the tone from leaking in
 _STEPS = 6
 _MARGIN = 8.0  # peak power over the highest of the noise: exp(-8) is the chance of an error
 
@@ -60,19 +60,23 @@ def frequency_bound(amplitude: float, sigma: float, shape: tuple[int, int]) -> t
     return math.sqrt(share / (rows**2 - 1)), math.sqrt(share / (columns**2 - 1))
 
 
-def find_tone(image: NDArray[Any]) -> Tone:
+def find_tone(image: NDArray[Any], *, taper: float = 0.1) -> Tone:
     """The strongest tone of an image.
 
     The highest bin of a Hann-windowed spectrum, interpolated by a parabola through logarithms,
     starts a least-squares fit of constant, amplitude, phase and frequency (Gauss-Newton), which
-    near-axis tones and their twins do not disturb. The image is slightly tapered, which costs a
-    few per cent of precision.
+    near-axis tones and their twins do not disturb. The image is slightly tapered, so that what is
+    not the tone leaks less into it, which costs a few per cent of precision.
 
     Args:
         image: `[row, column]`, real, at least 8 pixels a side.
+        taper: Part of the image, both edges together, that counts less and less: 0 weighs all
+            pixels alike; 1 is Hann's window, for fringes that an object or a lens bends: it tells
+            their frequency in the middle, a third less precisely.
 
     Raises:
         FramesError: Not such an image, or not finite.
+        SettingError: A taper that is not from 0 to 1.
         NoCarrierError: The image is constant, or no peak stands out of its noise.
     """
     if image.ndim != 2 or min(image.shape) < 8 or image.dtype.kind not in "uif":
@@ -80,6 +84,8 @@ def find_tone(image: NDArray[Any]) -> Tone:
             f"An image of {image.dtype} {list(image.shape)}; a tone is found in real values "
             "[row, column], at least 8 pixels a side."
         )
+    if not 0 <= taper <= 1:
+        raise SettingError(f"taper = {taper:g}; it is a part of the image, from 0 to 1.")
     grey = image.astype(np.float64)
     if not np.isfinite(grey).all():
         raise FramesError("An image with values that are not finite.")
@@ -87,9 +93,10 @@ def find_tone(image: NDArray[Any]) -> Tone:
         raise NoCarrierError(f"All pixels have the value {grey[0, 0]:g}: there are no fringes.")
     start = _peak(grey)
     frequency = start
+    tapers = tuple(tukey(n + 2, taper)[1:-1] for n in grey.shape)
     constant, wave = 0.0, 0j
     for step in range(_STEPS):
-        constant, wave, frequency = _improve(grey, frequency, None if step == 0 else wave)
+        constant, wave, frequency = _improve(grey, tapers, frequency, None if step == 0 else wave)
     down, across = (_turns(f, n) for f, n in zip(frequency, grey.shape, strict=True))
     sigma = float(np.std(grey - constant - np.outer(wave * down, across).real))
     evidence = math.inf if not sigma else abs(wave / sigma) ** 2 * grey.size / 4
@@ -100,7 +107,12 @@ def find_tone(image: NDArray[Any]) -> Tone:
             f"a power of {evidence:.1f}, and noise alone reaches {math.log(grey.size):.1f} "
             f"somewhere; {_MARGIN:g} more are needed. Check that the fringes are visible."
         )
-    row_sigma, column_sigma = frequency_bound(abs(wave), sigma, grey.shape)
+    row_sigma, column_sigma = (
+        bound * _penalty(*along)
+        for bound, along in zip(
+            frequency_bound(abs(wave), sigma, grey.shape), (tapers, tapers[::-1]), strict=True
+        )
+    )
     return Tone(
         row=float(frequency[0]),
         column=float(frequency[1]),
@@ -133,6 +145,14 @@ def _vertex(three: NDArray[np.float64]) -> float:
     return float(np.clip(0.5 * (below - above) / bend, -0.5, 0.5)) if bend < 0 else 0.0
 
 
+def _penalty(along: NDArray[np.float64], across: NDArray[np.float64]) -> float:
+    """Standard deviation of a frequency under tapers, over that without."""
+    x2 = _pixels(len(along)) ** 2
+    slope = np.sum(along**2 * x2) * np.sum(x2) / np.sum(along * x2) ** 2
+    level = np.mean(across**2) / np.mean(across) ** 2
+    return math.sqrt(slope * level)
+
+
 def _pixels(length: int) -> NDArray[np.float64]:
     """Pixels counted from the middle, where phase and frequency do not correlate."""
     return np.arange(length, dtype=np.float64) - (length - 1) / 2
@@ -144,7 +164,10 @@ def _turns(frequency: float, length: int) -> NDArray[np.complex128]:
 
 
 def _improve(
-    grey: NDArray[np.float64], frequency: NDArray[np.float64], wave: complex | None
+    grey: NDArray[np.float64],
+    tapers: tuple[NDArray[np.float64], ...],
+    frequency: NDArray[np.float64],
+    wave: complex | None,
 ) -> tuple[float, complex, NDArray[np.float64]]:
     """One Gauss-Newton step of the weighted least-squares fit of c + Re(w e), e = exp(2 pi i f.x).
 
@@ -154,6 +177,7 @@ def _improve(
 
     Args:
         grey: `[row, column]`.
+        tapers: Weights along rows and columns.
         frequency: f so far, `[2]`.
         wave: w so far; None fits c and w only.
 
@@ -168,7 +192,7 @@ def _improve(
     of_row = np.stack([ones[0], down, down, _pixels(rows) * down, down])[: len(factors)]
     of_column = np.stack([ones[1], across, across, across, _pixels(columns) * across])
     of_column = of_column[: len(factors)] * factors[:, None]
-    row_taper, column_taper = (tukey(n + 2, _TAPER)[1:-1] for n in (rows, columns))
+    row_taper, column_taper = tapers
     weighted_row, weighted_column = of_row * row_taper, of_column * column_taper
     products = (weighted_row @ of_row.T) * (weighted_column @ of_column.T)
     products += (weighted_row @ of_row.T.conj()) * (weighted_column @ of_column.T.conj())

@@ -363,8 +363,8 @@ def test_where_allowed_a_stale_bench_is_calibrated_again(
     codes = ternary(60)
     predicted = realistic_calibration.twin().project(codes)
     faults = {"carrier_jumps": [(0, 3e-4, 0.0)]}
-    with simulated_bench("realistic", SEED, decorrelation=2e-5, faults=faults) as bench:
-        bench.camera._scene.wait(2.0)  # 4 % of the power
+    with simulated_bench("realistic", SEED, decorrelation=1e-6, faults=faults) as bench:
+        bench.camera._scene.wait(40.0)  # 4 % of the power
         projector = OpticalProjector(
             bench, realistic_calibration, min_fidelity=0.98, recalibrate=renew
         )

@@ -7,6 +7,7 @@ from PIL import Image
 
 from calibration.errors import FramesError, NoCarrierError
 from calibration.tone import find_tone, frequency_bound
+from opu_driver.errors import SettingError
 
 
 def fringes(shape, frequency, phase=0.4, amplitude=1.0, constant=5.0):
@@ -32,7 +33,7 @@ def test_reaches_the_cramer_rao_bound(decibels, frequency):
         stated.append([tone.row_sigma, tone.column_sigma])
     # An rms over 80 values scatters by 8 %: 1.3 is 1.07, the taper's cost, and three of those.
     assert np.sqrt(np.mean(np.square(np.array(errors) / bound))) < 1.3
-    assert np.allclose(np.mean(stated, axis=0), bound, rtol=0.05)
+    assert np.allclose(np.mean(stated, axis=0), bound, rtol=0.1)
 
 
 def test_exact_without_noise():
@@ -64,16 +65,42 @@ def test_wrong_images(image):
         find_tone(image)
 
 
+@pytest.mark.parametrize("taper", [0.0, 1.0])
+def test_stated_deviations_are_true_under_any_taper(taper):
+    pulls, errors = [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        truth = np.array([0.21, 0.17]) + rng.uniform(-0.5, 0.5, 2) / 96
+        tone = find_tone(fringes((96, 96), truth) + rng.standard_normal((96, 96)), taper=taper)
+        errors.append(np.array([tone.row, tone.column]) - truth)
+        pulls.append(errors[-1] / [tone.row_sigma, tone.column_sigma])
+    # 120 values: their rms scatters by 6 %.
+    assert np.sqrt(np.mean(np.square(pulls))) == pytest.approx(1, abs=0.22)
+
+
+@pytest.mark.parametrize("taper", [-0.1, 1.1, np.nan])
+def test_wrong_tapers(taper):
+    with pytest.raises(SettingError, match="taper"):
+        find_tone(fringes((64, 64), (0.1, 0.2)), taper=taper)
+
+
 def test_measured_holograms():
-    """Three phase-shifted holograms of one object: one carrier, repeatable to 1e-6."""
+    """Three phase-shifted holograms of one object: one carrier, repeatable to 1e-6.
+
+    The object bends the fringes by 1e-5. With Hann's window the carrier is that of the data's
+    own description.
+    """
     if "OPU_DATA" not in os.environ:
         pytest.skip("OPU_DATA is not set: the measured holograms are not at hand")
     folder = Path(os.environ["OPU_DATA"]) / "holograms"
-    found = []
-    for k in (1, 2, 3):
-        with Image.open(folder / f"Neuron_{k}.tif") as file:
-            tone = find_tone(np.asarray(file))
-        found.append([tone.row, tone.column])
-    assert np.ptp(found, axis=0).max() < 1e-6
-    # The object bends the fringes: estimators agree to a fiftieth of a bin only.
-    assert np.allclose(found, [0.068213, 0.068221], rtol=0, atol=2e-5)
+    for taper, carrier, within in (
+        (1.0, [0.068213, 0.068221], 1e-6),
+        (0.1, [0.0682, 0.0682], 5e-6),
+    ):
+        found = []
+        for k in (1, 2, 3):
+            with Image.open(folder / f"Neuron_{k}.tif") as file:
+                tone = find_tone(np.asarray(file), taper=taper)
+            found.append([tone.row, tone.column])
+        assert np.ptp(found, axis=0).max() < 1e-6
+        assert np.allclose(found, carrier, rtol=0, atol=within)
