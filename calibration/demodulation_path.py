@@ -57,6 +57,11 @@ class DemodulationPath:
                 "separable filter has both, the reference path neither."
             )
 
+    def __str__(self) -> str:
+        """What a record says."""
+        length = 2 * self.reach + 1
+        return f"{self.name} path" + (f", {length} x {length} pixels" if self.reach else "")
+
     def demodulator(
         self, frame_shape: tuple[int, int], carrier: Carrier, *, decimation: int | None = None
     ) -> Demodulation:

@@ -100,6 +100,11 @@ def test_levels_where_no_place_is_empty(holograms):
     assert levels.noise < 0.5
 
 
+def test_a_record_says_which():
+    assert str(REFERENCE) == "reference path"
+    assert str(DemodulationPath("separable", 8, Levels())) == "separable path, 17 x 17 pixels"
+
+
 class TestRefusals:
     @pytest.mark.parametrize("value", [0.0, -1.0, np.inf, np.nan])
     def test_levels(self, value):

@@ -45,16 +45,20 @@ def by_definition(frames, demodulator):
     return matrices[0] @ frames.astype(float) @ matrices[1].T
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
 @pytest.mark.parametrize(
-    ("shape", "carrier", "reach"),
+    ("shape", "carrier", "reach", "dtype"),
     [
-        ((128, 96), CLEAR, 8),
-        ((132, 2400), carrier_at(-0.31, 0.2913), 12),  # more than one tile across
-        ((24, 20), CLEAR, 16),  # shorter than the window: every point is at the border
-        ((48, 36), carrier_at(0.313, 0.302, 0.15), 6),  # every third pixel
-        ((31, 37), carrier_at(0.31, 0.33, 0.16), 4),  # every pixel
-        ((64, 72), carrier_at(0.2, 0.15, 0.06), 16),  # every eighth
+        ((128, 96), CLEAR, 8, np.uint8),
+        ((128, 96), CLEAR, 8, np.uint16),
+        ((128, 96), CLEAR, 8, np.float32),
+        ((128, 96), CLEAR, 8, np.float64),
+        ((132, 2400), carrier_at(-0.31, 0.2913), 8, np.uint8),  # more than one tile across
+        ((48, 4400), CLEAR, 12, np.uint16),
+        ((24, 20), CLEAR, 8, np.uint16),  # shorter than two windows
+        ((16, 12), CLEAR, 8, np.uint8),  # shorter than one: every point is at the border
+        ((48, 36), carrier_at(0.313, 0.302, 0.15), 6, np.uint8),  # every third pixel
+        ((31, 37), carrier_at(0.31, 0.33, 0.16), 4, np.uint8),  # every pixel
+        ((64, 72), carrier_at(0.2, 0.15, 0.06), 16, np.uint8),  # every eighth
     ],
 )
 def test_is_the_separable_sum(shape, carrier, reach, dtype):
