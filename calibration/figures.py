@@ -20,6 +20,7 @@ from matplotlib.patches import Circle, ConnectionPatch, Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from scipy.special import j1
 
 from calibration.carrier import Carrier
 from calibration.quality import Quality, correlation, marchenko_pastur, relative_error
@@ -259,26 +260,114 @@ def field_figure(field: NDArray[np.complex64], carrier: Carrier, decimation: int
 
 
 @_styled
-def drift_figure(exposures: NDArray[Any], phases_rad: NDArray[Any]) -> Figure:
-    """The interferometer's phase over the exposures, as its references saw it.
+def drift_figure(quality: Quality) -> Figure:
+    """Phase and gain of the interferometer over the measurement, and what became of the field.
 
     Args:
-        exposures: Number of each reference's exposure, rising.
-        phases_rad: Its unwrapped phase, radians.
+        quality: Its `gains` and `fidelities` are drawn.
     """
-    figure = Figure(figsize=(7.6, 3.9), layout="constrained")
-    axes = figure.subplots()
-    axes.axhline(0, color=_MUTED, lw=0.8)
-    axes.plot(exposures, phases_rad, color=_MEASURED, lw=1.6)
-    if len(exposures) <= 200:
-        axes.plot(exposures, phases_rad, ".", color=_MEASURED, ms=6)
-    axes.set(xlabel="exposure", ylabel="phase (rad)")
-    axes.margins(x=0.01)
-    steps = np.diff(phases_rad) / np.sqrt(np.diff(exposures)) if len(exposures) > 1 else np.zeros(1)
-    walk = float(np.sqrt(np.mean(steps**2)))
-    axes.set_title(f"Phase of the interferometer, {walk:.2g} rad per √exposure")
-    axes.grid(axis="y", color="#dddddd", lw=0.7)
+    gains, fidelities = quality.gains, quality.fidelities
+    figure = Figure(figsize=(9.6, 5.6), layout="constrained")
+    above, middle, below = figure.subplots(3, 1, height_ratios=[1.3, 1, 1], sharex=True)
+    exposures = np.arange(len(gains))
+    phases = np.unwrap(np.angle(gains))
+    line: Any = {"lw": 0.9, "color": _MEASURED}
+    above.plot(exposures, phases - phases[:1], **line)
+    steps = np.diff(phases)
+    walk = float(np.sqrt(np.mean(steps**2))) if steps.size else 0.0
+    above.set(ylabel="phase (rad)")
+    above.set_title(f"Phase of the interferometer, steps of {walk:.2g} rad rms")
+    middle.plot(exposures, 100 * (np.abs(gains) - 1), **line)
+    spread = 100 * float(np.std(np.abs(gains))) if gains.size else 0.0
+    middle.set(ylabel="gain (%)", title=f"Gain about its mean, {spread:.2g} % rms")
+    middles = (np.arange(len(fidelities)) + 0.5) * len(gains) / max(len(fidelities), 1)
+    below.axhline(1, color=_THEORY, lw=1.2, ls="--")
+    below.plot(middles, fidelities, "o-", color=_MEASURED, ms=4.5, lw=1.2)
+    low = float(np.nanmin(fidelities, initial=1.0))
+    below.set_ylim(min(0.99, 1 - 1.4 * (1 - low)), max(1.002, 1 + 0.3 * (1 - low)))
+    below.set(xlabel="exposure", ylabel="fidelity")
+    below.set_title("Fidelity of the field of all inputs on, to the first quarter")
+    for axes in (above, middle, below):
+        axes.margins(x=0.01)
+        axes.grid(axis="y", color="#dddddd", lw=0.7)
     return figure
+
+
+@_styled
+def exposure_figure(frames: NDArray[Any], *, black_level: float, saturation_level: float) -> Figure:
+    """How often each grey value occurs, between black and full scale.
+
+    Args:
+        frames: Grey values, of any shape.
+        black_level: Grey value without light.
+        saturation_level: Grey value of a full pixel.
+    """
+    grey = np.asarray(frames).ravel()
+    mean = float(grey.mean(dtype=np.float64))
+    full = float(np.mean(grey >= saturation_level))
+    share = (mean - black_level) / (saturation_level - black_level)
+    figure = Figure(figsize=(7.6, 4.0), layout="constrained")
+    axes = figure.subplots()
+    top = 1.04 * saturation_level
+    width = max(round(top / 130), 1)  # whole grey values, or some bins would hold one more
+    bins = np.arange(-0.5, top + width, width)
+    axes.hist(grey, bins.tolist(), color=_MEASURED, alpha=0.85, log=True)
+    axes.set_ylim(0.7, 40 * axes.get_ylim()[1])
+    axes.axvspan(saturation_level, top, color=_THEORY, alpha=0.25, lw=0)
+    marks = (
+        (black_level, f" black: {black_level:.3g}", "left", 0.98),
+        (mean, f" mean, {share:.0%} of full scale", "left", 0.88),
+        (saturation_level, f"full: {full:.2g} of the pixels ", "right", 0.98),
+    )
+    above = axes.get_xaxis_transform()
+    for at, name, side, height in marks:
+        axes.axvline(at, ymax=height, color=_THEORY, lw=1.6, ls="--")
+        axes.text(at, height, name, ha=side, va="top", color=_THEORY, transform=above)
+    axes.set(xlabel="grey value", ylabel="pixels", xlim=(0, top))
+    axes.set_title("Grey values of half-lit frames")
+    return figure
+
+
+@_styled
+def grain_figure(fields: NDArray[np.complex64], carrier: Carrier, decimation: int) -> Figure:
+    """How far the speckle's field is alike itself, against the disc that its spectrum fills.
+
+    An even disc of radius r has the coherence 2 J1(2 pi r x) / (2 pi r x): 0 at 0.61 / r.
+
+    Args:
+        fields: `[field, grid row, grid column]`, demodulated.
+        carrier: Where they come from, with the radius of the sideband.
+        decimation: Camera pixels between grid points.
+    """
+    figure = Figure(figsize=(7.6, 4.0), layout="constrained")
+    axes = figure.subplots()
+    reach = 2.4 / carrier.radius / 2
+    for axis, name, colour in ((1, "along rows", _MEASURED), (2, "along columns", "#e0a030")):
+        apart, coherence = _coherence(fields, axis, decimation)
+        axes.plot(apart, coherence, "o", ms=3.5, color=colour, label=f"measured, {name}")
+    fine = np.linspace(1e-6, reach, 400)
+    x = 2 * np.pi * carrier.radius * fine
+    axes.plot(fine, np.abs(2 * j1(x) / x), color=_THEORY, lw=2.0, label="an even disc of radius r")
+    axes.axvline(carrier.grain, color=_MUTED, lw=1, ls="--")
+    axes.text(carrier.grain, 0.97, f"  grain 0.5/r = {carrier.grain:.2f} px", color=_MUTED)
+    axes.set(xlim=(0, reach), ylim=(0, 1.03))
+    axes.set(xlabel="distance (camera pixels)", ylabel="coherence of the field")
+    axes.set_title("Size of a speckle grain")
+    axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.92))
+    return figure
+
+
+def _coherence(
+    fields: NDArray[np.complex64], axis: int, decimation: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Distances in camera pixels, four a grid point, and the modulus of the autocorrelation."""
+    count = fields.shape[axis]
+    spectrum = np.fft.fftshift(np.fft.fft(fields, axis=axis), axes=axis)
+    power = np.mean(np.abs(np.moveaxis(spectrum, axis, 0)) ** 2, axis=(1, 2))
+    frequencies = (np.arange(count) - count // 2) / (count * decimation)
+    apart = np.arange(0, count * decimation // 2, decimation / 4)
+    waves = np.exp(2j * np.pi * apart[:, None] * frequencies)
+    return apart, np.asarray(np.abs(waves @ power) / power.sum())
 
 
 def _parts(values: NDArray[Any]) -> NDArray[np.float64]:

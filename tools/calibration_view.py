@@ -12,7 +12,7 @@ from calibration.calibration_file import Calibration
 from calibration.quality import Quality, correlation, relative_error
 from opu_driver.bench import Bench
 from opu_driver.camera import Frames
-from tools.quality_table import COLUMNS, quality_rows
+from tools.quality_table import COLUMNS, advice, quality_rows
 
 if TYPE_CHECKING:
     from tools.report import Report
@@ -29,6 +29,7 @@ class CalibrationView:
         calibration: The calibration.
         frames: Frames of random half-lit patterns `[frame, row, column]`.
         saturation_level: Grey value of a full pixel.
+        black_level: Grey value without light.
         measured: complex64 `[vector, mode]`, projections of random ternary vectors by light.
         predicted: The same by arithmetic, through the calibrated matrix.
         totals: What the projections cost, and how good they were.
@@ -37,6 +38,7 @@ class CalibrationView:
     calibration: Calibration
     frames: Frames
     saturation_level: float
+    black_level: float
     measured: NDArray[np.complex64]
     predicted: NDArray[np.complex64]
     totals: dict[str, float]
@@ -57,6 +59,7 @@ class CalibrationView:
             calibration,
             frames,
             bench.camera.saturation_level,
+            bench.camera.black_level,
             projector.project(codes).numpy().view(np.complex64),
             calibration.twin().project(codes).numpy().view(np.complex64),
             dict(projector.totals()),
@@ -80,10 +83,14 @@ class CalibrationView:
             wide: Quality of a calibration of the same bench for many inputs, whose singular values
                 are shown instead: few inputs have few of them.
         """
+        self._add_light(report)
+        self._add_field(report)
+        self._add_matrix(report, wide)
+
+    def _add_light(self, report: Report) -> None:
         from calibration import figures
 
         carrier = self.calibration.carrier
-        demodulator = self.calibration.demodulator()
         report.section(
             "What the camera sees",
             "A scattering medium turns each pattern on the modulator into speckle. A tilted "
@@ -97,26 +104,67 @@ class CalibrationView:
             "interference fringes that run across every grain.",
         )
         report.figure(
+            figures.exposure_figure(
+                self.frames,
+                black_level=self.black_level,
+                saturation_level=self.saturation_level,
+            ),
+            "Its exposure",
+            "Speckle has few very bright grains and many dark ones, so the mean is set to about an "
+            "eighth of full scale. Pixels at the right edge are full: what they saw is lost.",
+            width_px=680,
+        )
+
+    def _add_field(self, report: Report) -> None:
+        from calibration import figures
+
+        carrier = self.calibration.carrier
+        demodulator = self.calibration.demodulator()
+        fields = demodulator(self.frames)
+        report.section(
+            "The field",
+            "The camera measures intensity; the fringes bring back the phase. In the spectrum of "
+            "a frame the field stands apart from everything else, and is cut out there.",
+        )
+        report.figure(
             figures.spectrum_figure(self.frames, carrier),
-            "Its spectrum",
-            "The tilt moves the field away from zero frequency, into the disc around the carrier. "
-            "Where that disc overlaps nothing else, the field can be cut out without loss. The "
-            "carrier was found from the frames alone.",
+            "Spectrum of the frames",
+            "The tilt moves the field away from zero frequency, into the disc around the carrier "
+            "(cross). Its mirror image, the twin, says the same. The dotted disc is the speckle's "
+            "own light, |S|². Where the sideband overlaps nothing else, the field can be cut out "
+            "without loss.",
             width_px=680,
         )
         report.figure(
-            figures.field_figure(demodulator(self.frames[:1])[0], carrier, demodulator.decimation),
+            figures.field_figure(fields[0], carrier, demodulator.decimation),
             "The demodulated field",
             "Amplitude and phase of the light that came through the medium: the numbers that the "
             "bench computes with.",
         )
+        report.figure(
+            figures.grain_figure(fields, carrier, demodulator.decimation),
+            "The speckle grain",
+            "How alike the field is to itself some pixels away. One grain carries one independent "
+            "number: fewer than three pixels a grain are too few to resolve its fringes, many more "
+            "are wasted.",
+            width_px=680,
+        )
+
+    def _add_matrix(self, report: Report, wide: Quality | None) -> None:
+        from calibration import figures
+
+        quality = self.calibration.quality
         report.section(
             "The calibrated matrix",
             "Light adds linearly, so the medium multiplies a vector by a fixed random matrix. The "
-            "calibration measures that matrix with Hadamard patterns, then tests itself on "
-            "patterns that it has not used.",
+            "calibration measures that matrix, then tests itself on patterns that it has not used. "
+            "Noise alone makes the errors in the column 'theory'; only what is beyond them speaks "
+            "against a bench.",
         )
-        report.table(COLUMNS, [row.cells for row in quality_rows(self.calibration.quality)])
+        rows = quality_rows(quality)
+        report.table(COLUMNS, [row.cells for row in rows])
+        for words, told in advice(rows):
+            report.note(f"{words}: {told}")
         report.figure(
             figures.projections_figure(self.measured, self.predicted),
             "Measured against predicted projections",
@@ -125,12 +173,20 @@ class CalibrationView:
             "less noise.",
         )
         report.figure(
-            figures.singular_values_figure(wide or self.calibration.quality),
+            figures.singular_values_figure(wide or quality),
             "Singular values of the matrix",
             ("Of the same bench, calibrated for many more inputs. " if wide else "")
             + "They follow the law of random matrices: no direction is favoured, so no part of a "
             "vector is lost on its way through the medium.",
             width_px=680,
+        )
+        report.figure(
+            figures.drift_figure(quality),
+            "While it was measured",
+            "Air and vibrations shift the phase of the interferometer, and the laser's power "
+            "breathes: both are measured in every exposure and taken out. The fidelity tells "
+            "whether the medium itself has changed, which nothing can take out: it should stay "
+            "at 1.",
         )
 
 

@@ -125,7 +125,11 @@ class Report:
             f"<tbody>{''.join(lines)}</tbody></table></div>"
         )
         if note:
-            self._body.append(f'<p class="note">{escape(note)}</p>')
+            self.note(note)
+
+    def note(self, text: str) -> None:
+        """A remark, smaller than the text."""
+        self._body.append(f'<p class="note">{escape(text)}</p>')
 
     def settings(self, values: Mapping[str, str]) -> None:
         """Names and what they are, for the record."""

@@ -100,13 +100,54 @@ def test_field(frames):
     assert np.allclose(shown[::times, ::times], np.abs(field), atol=1e-4)
 
 
-@pytest.mark.parametrize("count", [1, 30, 500])
+@pytest.mark.parametrize("count", [0, 1, 30, 500])
 def test_drift(count):
     rng = np.random.default_rng(3)
-    exposures = 10 * np.arange(count)
-    figure = figures.drift_figure(exposures, np.cumsum(rng.normal(0, 0.02 * 10**0.5, count)))
+    phases = np.cumsum(rng.normal(0, 0.02, count))
+    quality = Quality(
+        held_out_correlation=1.0,
+        held_out_error=0.0,
+        split_half=1.0,
+        linearity=0.0,
+        snr=1.0,
+        singular_values=np.ones(1, np.float32),
+        effective_modes=300.0,
+        visibility=0.7,
+        saturated_fraction=0.0,
+        gains=np.exp(1j * phases).astype(np.complex64),
+        fidelities=np.linspace(1, 0.97, count // 10).astype(np.float32),
+    )
+    figure = figures.drift_figure(quality)
     assert rendered(figure).std() > 0.02
-    assert "rad per √exposure" in all_text(figure)
+    text = all_text(figure)
+    if count == 500:
+        assert "steps of 0.02 rad rms" in text
+        low, high = figure.axes[2].get_ylim()
+        assert low < 0.97 < 1 < high
+
+
+def test_exposure():
+    grey = np.random.default_rng(4).integers(5, 200, (3, 40, 40)).astype(np.uint8)
+    grey[0, 0, :6] = 255
+    figure = figures.exposure_figure(grey, black_level=5, saturation_level=255)
+    assert rendered(figure).std() > 0.02
+    text = all_text(figure)
+    assert f"mean, {(grey.mean() - 5) / 250:.0%} of full scale" in text
+    assert "full: 0.0013 of the pixels" in text
+
+
+def test_the_grain_is_that_of_the_disc(holograms):
+    made = holograms(np.random.default_rng(5), (128, 128), count=8, waist=50.0)
+    carrier = Carrier(0.27, 0.25, 1e-4, 1e-4, 0.12, 2e-4)
+    figure = figures.grain_figure(made.field[:, ::4, ::4].astype(np.complex64), carrier, 4)
+    assert rendered(figure).std() > 0.02
+    axes = figure.axes[0]
+    *measured, theory = [line for line in axes.lines if len(line.get_xdata()) > 2]
+    for line in measured:
+        apart, coherence = line.get_xdata(), line.get_ydata()
+        within = apart < 8
+        expected = np.interp(apart[within], theory.get_xdata(), theory.get_ydata())
+        assert np.abs(coherence[within] - expected).max() < 0.1
 
 
 def test_settings_of_others_stay(frames):

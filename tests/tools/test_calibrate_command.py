@@ -35,7 +35,7 @@ def test_a_bench_is_calibrated_reported_and_inspected(opu, tmp_path):
     assert figures["quality"]["held_out_correlation"] > 0.99
     assert figures["fingerprint"] == calibration.fingerprint()
     page = (tmp_path / "c.html").read_text()
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 8
     assert "http" not in page.replace("http-equiv", "")
     assert {p.name for p in tmp_path.iterdir()} == {"c.h5", "c.json", "c.html"}
 
