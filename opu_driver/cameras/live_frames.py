@@ -6,8 +6,9 @@ the queue empty: its frame, and all after it, arrived later than they were asked
 exposure time and latency (read-out, transfer, decoding) tell the earliest moment at which
 its exposure can have begun. Frames that cannot be proven new are thrown away.
 
-A fetch that took much longer than a frame period proves nothing: not the camera but the computer
-was busy then, and frames may have queued up.
+A busy computer can look like a camera that is waited for. Fetches that took much longer than
+a frame period therefore count for nothing, and others only two in a row; what is left is a program
+whose other threads stop this one for about a period, again and again.
 """
 
 from __future__ import annotations
@@ -107,12 +108,16 @@ class LiveFrames:
 
     def _run(self) -> None:
         arrived_s = float("-inf")
+        waited_before = False
         try:
             while self._running:
                 asked_s = time.perf_counter()
                 fetch(self._capture)
-                if WAITED[0] < (time.perf_counter() - asked_s) / self._period_s < WAITED[1]:
-                    arrived_s = asked_s  # at the earliest
+                periods = (time.perf_counter() - asked_s) / self._period_s
+                waited = WAITED[0] < periods < WAITED[1]
+                if waited and waited_before:  # once may be a busy computer
+                    arrived_s = asked_s
+                waited_before = waited
                 with self._change:
                     if self._wanted and arrived_s - self._age_s > self._wanted[0]:
                         self._keep()
