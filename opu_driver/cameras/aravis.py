@@ -7,6 +7,7 @@ Aravis is a library of the system (Debian: gir1.2-aravis-0.8) that Python reache
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -29,6 +30,9 @@ from opu_driver.extras import vendor_library
 
 _SOCKET_BYTES = 1 << 24
 """What the system keeps of packets until they are put together; its default loses frames."""
+
+_LAST_FRAME_S = 0.1
+"""How long a frame may take from the end of its exposure to its arrival."""
 
 
 class AravisCamera(GenicamCamera):
@@ -60,6 +64,7 @@ class AravisCamera(GenicamCamera):
         self._on_this_machine = False
         self._control_lost = False
         self._watch: int | None = None
+        self._triggered = 0
 
     @classmethod
     def discover(cls) -> list[Found]:
@@ -124,6 +129,7 @@ class AravisCamera(GenicamCamera):
 
     def _start(self, buffers: int) -> FrameCount:
         aravis = _aravis()
+        self._triggered = 0
         with _told():
             gige = self._camera.is_gv_device()
             if gige and self._on_this_machine:
@@ -180,11 +186,24 @@ class AravisCamera(GenicamCamera):
             self._control_lost = True
             raise
 
+    def _trigger(self) -> None:
+        super()._trigger()
+        self._triggered += 1
+
     def _stop(self) -> None:
         with suppress(DeviceError), _told():
             if not self._control_lost:
+                self._let_triggered_finish()
                 self._camera.stop_acquisition()
         self._stream = None
+
+    def _let_triggered_finish(self) -> None:
+        """Some cameras keep a software trigger, and would expose once they are armed again."""
+        deadline_s = time.monotonic() + _LAST_FRAME_S + 2e-6 * self.settings.exposure_us
+        open_triggers = self._triggered - self._count.accounted
+        while open_triggers > 0 and time.monotonic() < deadline_s:
+            with self._next(_LAST_FRAME_S / 10) as filled:
+                open_triggers -= filled is not None
 
 
 def _aravis() -> Any:

@@ -152,6 +152,17 @@ def test_arming_forgets_frames_of_before(camera):
         camera.read(1, 0.2)
 
 
+def test_a_trigger_of_before_exposes_nothing_after_arming(camera):
+    camera.configure(replace(SETTINGS, trigger=Trigger.SOFTWARE))
+    for _ in range(5):
+        camera.arm(2)
+        camera.trigger()
+        camera.disarm()
+    camera.arm(1)
+    with pytest.raises(CaptureTimeoutError):
+        camera.read(1, 0.2)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
