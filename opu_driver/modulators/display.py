@@ -56,7 +56,7 @@ class Display(Modulator):
             does not know).
         capacity: Patterns that a batch may hold; they are kept in memory.
         compare: When to compare what is scanned out with what was asked for: once on opening, or
-            for every pattern, which takes a few milliseconds each.
+            for every pattern, which takes tens of milliseconds each on a large monitor.
 
     Raises:
         SettingError: A number out of range, or a lookup table that does not fit.
@@ -162,7 +162,11 @@ class Display(Modulator):
 
     @property
     def max_rate_hz(self) -> float:
-        """Each pattern stays until it has surely been scanned out and has settled."""
+        """Each pattern stays until it has surely been scanned out and has settled.
+
+        Painting comes on top, some milliseconds on a large monitor: at this rate, patterns of
+        a started batch are late.
+        """
         return 1.0 / self._hold_s
 
     @property

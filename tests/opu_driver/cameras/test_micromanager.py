@@ -18,8 +18,12 @@ from opu_driver.errors import (
     FrameError,
     SettingError,
 )
+from opu_driver.extras import vendor_library
 
-pytest.importorskip("pymmcore_plus", reason="pip install 'opu[micromanager]'")
+try:
+    vendor_library("pymmcore_plus", "micromanager")
+except DriverMissingError as missing:
+    pytest.skip(str(missing), allow_module_level=True)
 ADAPTERS = pytest.importorskip(
     "mm_test_adapters",
     reason="Micro-Manager's demo adapter is missing: pip install mm-test-adapters",
