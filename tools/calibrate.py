@@ -119,6 +119,7 @@ def calibrate(
             raise
         calibration.save(out)
     fields.unlink()
+    results().print(f"Fields by the {calibration.path}, {calibration.demodulator().engine}.")
     results().print(f"Written to {out}; it expires at {calibration.expires_at}.")
 
 
