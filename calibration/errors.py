@@ -84,6 +84,10 @@ class CalibrationFileError(CalibrationError, InputError):
     """A calibration file that cannot be written, read or trusted."""
 
 
+class IncomparableError(CalibrationError, InputError):
+    """Two calibrations whose matrices do not describe the same inputs and modes."""
+
+
 class CodesError(InputError):
     """Vectors that the projector cannot show."""
 

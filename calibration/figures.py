@@ -23,7 +23,14 @@ from numpy.typing import NDArray
 from scipy.special import j1
 
 from calibration.carrier import Carrier
-from calibration.quality import Quality, correlation, marchenko_pastur, relative_error
+from calibration.comparison import Comparison
+from calibration.quality import (
+    Quality,
+    correlation,
+    marchenko_pastur,
+    marchenko_pastur_quantiles,
+    relative_error,
+)
 from calibration.spectrum import power_spectrum
 
 _STYLE: Any = {
@@ -177,10 +184,8 @@ def _draw_density(axes: Axes, values: NDArray[np.float32], ratio: float, law: st
 def _draw_ranks(axes: Axes, values: NDArray[np.float32], ratio: float, law: str) -> None:
     """Few singular values: each one against the law's quantile of its rank."""
     edges = 1 - math.sqrt(ratio), 1 + math.sqrt(ratio)
-    fine = np.linspace(*edges, 2000)
-    below = np.cumsum(marchenko_pastur(fine, ratio))
     ranks = np.arange(1, len(values) + 1)
-    expected = np.interp(1 - (ranks - 0.5) / len(values), below / below[-1], fine)
+    expected = marchenko_pastur_quantiles(len(values), len(values) / ratio)
     axes.axhspan(*edges, color=_THEORY, alpha=0.10, lw=0, label="where the law has any")
     axes.plot(ranks, expected, color=_THEORY, lw=2.4, label=law)
     axes.plot(ranks, np.sort(values)[::-1], "o", color=_MEASURED, ms=8, label="measured")
@@ -354,6 +359,53 @@ def grain_figure(fields: NDArray[np.complex64], carrier: Carrier, decimation: in
     axes.set(xlabel="distance (camera pixels)", ylabel="coherence of the field")
     axes.set_title("Size of a speckle grain")
     axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, 0.92))
+    return figure
+
+
+@_styled
+def comparison_figure(comparison: Comparison, decimation: int) -> Figure:
+    """How well the rows of two matrices agree: where on the camera, and how many.
+
+    Args:
+        comparison: Of two calibrations.
+        decimation: Camera pixels between grid points.
+    """
+    correlations = comparison.mode_correlations
+    rows, columns = (decimation * n for n in correlations.shape)
+    figure = Figure(figsize=(9.6, 4.3), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
+    edges = (-0.5, columns - 0.5, rows - 0.5, -0.5)
+    image = left.imshow(correlations, cmap="viridis", vmin=0, vmax=1, extent=edges)
+    left.set(title="Correlation of each mode", xlabel="column (camera pixels)")
+    left.set(ylabel="row (camera pixels)")
+    figure.colorbar(image, ax=left, label="correlation", shrink=0.88, pad=0.02)
+    lowest = float(np.quantile(correlations, 0.002))
+    start = 0.0 if lowest < 0.7 else 1 - 1.3 * (1 - lowest)
+    bins = np.linspace(min(start, 1 - 1e-6), 1, 50)
+    right.hist(correlations.ravel(), bins.tolist(), color=_MEASURED, alpha=0.85)
+    right.set(xlabel="correlation", ylabel="modes")
+    right.set_title(f"Median {np.median(correlations):.4f}")
+    return figure
+
+
+@_styled
+def two_spectra_figure(earlier: Quality, later: Quality) -> Figure:
+    """The singular values of two matrices, rank by rank, and the law of random ones."""
+    figure = Figure(figsize=(7.6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    expected = marchenko_pastur_quantiles(len(later.singular_values), later.effective_modes)
+    ranks = np.arange(1, len(expected) + 1)
+    axes.plot(ranks, expected, color=_THEORY, lw=2.2, label="Marchenko–Pastur")
+    for quality, name, mark, colour in (
+        (earlier, "earlier", "o", "#e0a030"),
+        (later, "later", ".", _MEASURED),
+    ):
+        values = np.sort(quality.singular_values)[::-1]
+        axes.plot(np.arange(1, len(values) + 1), values, mark, color=colour, label=name, ms=7)
+    axes.set(xlabel="rank", ylabel="singular value (normalised)", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_title("Singular values")
+    axes.legend(frameon=False, loc="lower left")
     return figure
 
 

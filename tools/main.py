@@ -14,6 +14,7 @@ import typer
 
 from tools.acquire import acquire
 from tools.calibrate import calibrate
+from tools.compare import compare
 from tools.demo import demo
 from tools.devices import devices
 from tools.doctor import doctor
@@ -61,6 +62,7 @@ app.command(rich_help_panel="Bench")(doctor)
 app.command(rich_help_panel="Bench")(calibrate)
 app.command(rich_help_panel="Bench")(acquire)
 app.command(rich_help_panel="Bench")(inspect)
+app.command(rich_help_panel="Bench")(compare)
 app.command(rich_help_panel="Training")(train)
 
 
