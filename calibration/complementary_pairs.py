@@ -18,7 +18,8 @@ from opu_driver.layout import Layout
 from opu_driver.modulator import Patterns
 
 _ROUNDS = 4  # each leaves 1 / modes of the coupling between the pairs' common and own factors
-_STEADY = 1e-3  # what holds eta at 0 in a pair whose complement is dark
+_STEADY = 1e-3  # what holds eta near 0 where f and g are alike
+_DARK = 0.1  # of the power of the other: an exposure that has no gain of its own
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class ComplementaryPairs:
 
         The fields f and g of a pair obey f (1 + eta) + g (1 - eta) = c P, c being the pair's gain
         and eta the change between its two exposures. With s = f + g and d = f - g, both follow by
-        least squares, |s + eta d - c P|^2 over the modes.
+        least squares, |s + eta d - c P|^2 over the modes. Where one exposure is dark, eta is 0.
         """
         del n_modes
         G = products
@@ -86,6 +87,8 @@ class ComplementaryPairs:
         ds = G[:, 1, 1] + G[:, 1, 2] - G[:, 2, 1] - G[:, 2, 2]
         free = dd * (1 + _STEADY) - np.abs(Pd) ** 2 / PP.real
         eta = -(ds - Ps * Pd.conj() / PP) / np.maximum(free, 1e-30)
+        powers = np.stack([G[:, 1, 1].real, G[:, 2, 2].real])
+        eta[powers.min(axis=0) < _DARK * powers.max(axis=0)] = 0
         c = (Ps + eta * Pd) / PP
         return (c[:, None] / np.stack([1 + eta, 1 - eta], axis=1)).ravel()
 

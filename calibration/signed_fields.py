@@ -28,7 +28,8 @@ def signed_fields(
         bench: An open bench.
         calibration: What was measured on it.
         bits: uint8 `[vector, input]`.
-        all_on: complex64 `[mode]`, T times ones as it is by now; None for that of the calibration.
+        all_on: complex64 `[mode]`, T times ones as it is by now, as far as is known; None for that
+            of the calibration.
         max_saturated_fraction: Largest allowed fraction of pixels at full scale.
 
     Returns:
@@ -42,9 +43,12 @@ def signed_fields(
     """
     calibration.check(bench)
     scheme, demodulate = ComplementaryPairs(), calibration.demodulator()
-    if all_on is None:
-        all_on = np.asarray(calibration.T.sum(axis=1))
-    common = all_on + 2 * calibration.bias
+    common = calibration.T.sum(axis=1) + 2 * calibration.bias
+    if all_on is not None:
+        # A medium that moves keeps its power; an estimate of it has less, the less it is known.
+        power = np.linalg.norm(common)
+        common = all_on + 2 * calibration.bias
+        common *= np.float32(power / np.linalg.norm(common))
     step = min(_LONGEST, scheme.most(bench.modulator.capacity - MARKERS))
     runs = [bits[first : first + step] for first in range(0, len(bits), step)]
     shown = (scheme.patterns(calibration.layout, run) for run in runs)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.linalg import hadamard
 
+from calibration.complementary_pairs import ComplementaryPairs
 from calibration.errors import DriftError
 from calibration.field_log import FieldLog
 from calibration.hadamard import HadamardVectors, hadamard_order
@@ -21,6 +22,7 @@ from calibration.method import METHODS, Method
 from calibration.plan import Plan
 from calibration.quality import correlation, relative_error
 from calibration.random_vectors import RandomVectors
+from calibration.scheme import products
 from calibration.transmission_matrix import Alignment, align, fields_of_tests, solved_blocks
 from opu_driver.errors import SettingError
 from opu_driver.layout import Layout
@@ -265,6 +267,18 @@ def test_gains_are_the_phases_and_gains_of_the_exposures(name: str) -> None:
     ratio = np.delete(ratio, alone)
     np.testing.assert_allclose(ratio / np.mean(ratio), 1, atol=2e-2)
     assert np.abs(np.concatenate(alignment.gains)).mean() == pytest.approx(1, abs=0.01)
+
+
+def test_a_dark_complement_has_no_gain_of_its_own() -> None:
+    T = gaussian(np.random.default_rng(5), MODES, 16)
+    scheme = ComplementaryPairs()
+    common = T.sum(axis=1)
+    moved = common + 0.3 * np.sqrt(16) * gaussian(np.random.default_rng(6), MODES)
+    noise = 0.1 * gaussian(np.random.default_rng(7), MODES)
+    pair = np.stack([moved, noise]).astype(np.complex64)
+    gains = scheme.gains(products(pair, common.astype(np.complex64), 2), MODES)
+    assert gains[0] == gains[1]
+    assert abs(gains[0]) == pytest.approx(1, abs=0.1)
 
 
 def test_markers_give_the_fields_of_all_on_and_all_off() -> None:
