@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from calibration.calibration_file import Calibration
+    from calibration.quality import Quality
     from opu_driver import Bench
 
 
@@ -107,7 +108,7 @@ def calibrate(
                     resume=fields,
                     progress=tell,
                 )
-            page = _page(opened, calibration, seed) if report else ""
+            page = _page(opened, calibration, method, seed) if report else ""
         results().print(quality_table(calibration.quality))
         write_json(json, calibration_figures(calibration))
         if report:
@@ -133,7 +134,7 @@ def _cost(
     return facts("What it would cost", cost_of(bench, plan, memory_gb).lines().items())
 
 
-def _page(bench: Bench, calibration: Calibration, seed: int) -> str:
+def _page(bench: Bench, calibration: Calibration, method: str, seed: int) -> str:
     from tools.calibration_view import CalibrationView, calibration_settings
     from tools.report import Report
 
@@ -141,8 +142,9 @@ def _page(bench: Bench, calibration: Calibration, seed: int) -> str:
     report = Report(
         f"Calibration: {bench.name}",
         f"The transmission matrix of {calibration.n_inputs} inputs and {calibration.n_modes} "
-        "complex modes, measured with complementary Hadamard patterns.",
+        f"complex modes, measured by the method {method}.",
         {
+            "verdict": _verdict(quality),
             "held-out correlation": f"{quality.held_out_correlation:.4f}",
             "relative error": f"{quality.held_out_error:.2%}",
             "signal to noise": f"{quality.snr:,.0f}",
@@ -153,3 +155,13 @@ def _page(bench: Bench, calibration: Calibration, seed: int) -> str:
     report.section("Settings")
     report.settings(calibration_settings(calibration))
     return report.html(f"opu {calibration.software}, {calibration.made_at}")
+
+
+def _verdict(quality: Quality) -> str:
+    from calibration.verdict import Verdict, findings
+
+    told = [found.verdict for found in findings(quality)]
+    failed, warned = told.count(Verdict.FAIL), told.count(Verdict.WARNING)
+    if failed:
+        return f"{failed} of {len(told)} figures fail"
+    return f"passes, {warned} warnings" if warned else "passes"

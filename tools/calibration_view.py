@@ -33,6 +33,7 @@ class CalibrationView:
         measured: complex64 `[vector, mode]`, projections of random ternary vectors by light.
         predicted: The same by arithmetic, through the calibrated matrix.
         totals: What the projections cost, and how good they were.
+        refusal: Why there are no projections; empty if there are.
     """
 
     calibration: Calibration
@@ -42,12 +43,18 @@ class CalibrationView:
     measured: NDArray[np.complex64]
     predicted: NDArray[np.complex64]
     totals: dict[str, float]
+    refusal: str = ""
 
     @classmethod
     def of(cls, bench: Bench, calibration: Calibration, seed: int) -> Self:
-        """Expose a few patterns, and project some vectors, on an open bench."""
+        """Expose a few patterns, and project some vectors, on an open bench.
+
+        A calibration that has failed is looked at, too: if nothing can be projected through it,
+        the view says why.
+        """
         import torch
 
+        from calibration.errors import CalibrationError
         from calibration.projector import OpticalProjector
 
         rng = np.random.default_rng([seed, 2])
@@ -55,14 +62,22 @@ class CalibrationView:
         frames = bench.expose(calibration.layout.render(bits))
         codes = torch.from_numpy(rng.integers(-1, 2, (_VECTORS, calibration.n_inputs)))
         projector = OpticalProjector(bench, calibration)
+        measured = predicted = np.zeros((0, calibration.n_modes), np.complex64)
+        refusal = ""
+        try:
+            measured = projector.project(codes).numpy().view(np.complex64)
+            predicted = calibration.twin().project(codes).numpy().view(np.complex64)
+        except CalibrationError as error:
+            refusal = str(error)
         return cls(
             calibration,
             frames,
             bench.camera.saturation_level,
             bench.camera.black_level,
-            projector.project(codes).numpy().view(np.complex64),
-            calibration.twin().project(codes).numpy().view(np.complex64),
+            measured,
+            predicted,
             dict(projector.totals()),
+            refusal,
         )
 
     @property
@@ -165,19 +180,23 @@ class CalibrationView:
         report.table(COLUMNS, [row.cells for row in rows])
         for words, told in advice(rows):
             report.note(f"{words}: {told}")
-        report.figure(
-            figures.projections_figure(self.measured, self.predicted),
-            "Measured against predicted projections",
-            f"{len(self.measured)} random ternary vectors, computed by light (vertical) and by "
-            "arithmetic with the calibrated matrix (horizontal). The closer to the diagonal, the "
-            "less noise.",
-        )
+        if self.refusal:
+            report.note(f"Nothing could be projected through this matrix. {self.refusal}")
+        else:
+            report.figure(
+                figures.projections_figure(self.measured, self.predicted),
+                "Measured against predicted projections",
+                f"{len(self.measured)} random ternary vectors, computed by light (vertical) and by "
+                "arithmetic with the calibrated matrix (horizontal). The closer to the diagonal, "
+                "the less noise.",
+            )
         report.figure(
             figures.singular_values_figure(wide or quality),
             "Singular values of the matrix",
             ("Of the same bench, calibrated for many more inputs. " if wide else "")
-            + "They follow the law of random matrices: no direction is favoured, so no part of a "
-            "vector is lost on its way through the medium.",
+            + "On the curve they follow the law of random matrices: no direction is favoured, so "
+            "no part of a vector is lost on its way through the medium. Noise alone follows it, "
+            "too, so this picture never speaks for a matrix by itself.",
             width_px=680,
         )
         report.figure(
@@ -206,6 +225,7 @@ def calibration_settings(calibration: Calibration) -> dict[str, str]:
         f"exposure {settings.exposure_us:.4g} µs, gain {settings.gain_db:g} dB, "
         f"{settings.trigger.value} trigger",
         "laser power": f"{calibration.power_mw:g} mW",
+        "demodulation": f"by the {calibration.path}, a mode every {calibration.decimation} pixels",
         "carrier": f"({carrier.row:+.6f} ± {carrier.row_sigma:.1g}, "
         f"{carrier.column:+.6f} ± {carrier.column_sigma:.1g}) cycles/pixel",
         "sideband radius": f"{carrier.radius:.5f} ± {carrier.radius_sigma:.1g} cycles/pixel, "

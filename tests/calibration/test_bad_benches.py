@@ -134,9 +134,15 @@ def test_fringes_that_tilt_the_other_way_later_are_refused(
         OpticalProjector(bench, realistic_calibration).project(torch.ones(4, 10))
 
 
+def test_a_bench_that_moves_is_refused() -> None:
+    moved = {"carrier_jumps": [(300, 0.0013, 0.0)]}
+    with simulated_bench("realistic", 1, faults=moved) as bench:
+        refused(bench, UnsteadyError, "stability")
+
+
 def test_a_medium_that_changes_is_refused() -> None:
     with simulated_bench("realistic", 1, decorrelation=1e-4) as bench:
-        refused(bench, UnsteadyError, "stability")
+        refused(bench, UnsteadyError, "stability", n_inputs=2)
 
 
 def test_inputs_without_light_are_refused() -> None:
