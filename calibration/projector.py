@@ -458,7 +458,7 @@ class OpticalProjector:
 
     def _stale(self, fidelity: float, what: str, to: str) -> DecorrelationError:
         return DecorrelationError(
-            f"{what} a fidelity of {fidelity:.3f} {to} of the calibration of "
+            f"{what} a fidelity of {fidelity:.4f} {to} of the calibration of "
             f"{self.calibration.made_at}; at least {self._min_fidelity:g} is needed. The medium, "
             "the carrier or the alignment has changed (calibrate again), or there is too little "
             "light to tell (raise the exposure)."
