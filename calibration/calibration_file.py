@@ -123,7 +123,7 @@ class Calibration(Setup):
 
     def twin(self) -> DigitalTwin:
         """A digital projector of the same matrix."""
-        return DigitalTwin(self.matrix, self.fingerprint())
+        return DigitalTwin(self.T, self.output_modes, self.scale, self.fingerprint())
 
     def check(self, bench: Bench) -> None:
         """Refuse a bench that this calibration does not describe.
