@@ -163,7 +163,7 @@ def of_holograms(quick: bool) -> list[dict[str, object]]:
 
 def show(rows: list[dict[str, object]]) -> None:
     cells = [[*rows[0]]] + [
-        [f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows
+        [f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows
     ]
     widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
     for line in cells:

@@ -236,7 +236,7 @@ def fibre(quick: bool) -> list[Row]:
             told = math.sqrt(record.map_fidelity)
             rows.append(
                 {
-                    "deformation": float(paths[k].stem.split("_")[-1]),
+                    "deformation": paths[k].stem.split("_")[-1],
                     "measured |<T0,T>|": float(measured),
                     "told": told,
                     "difference": told - float(measured),
