@@ -298,8 +298,7 @@ def _interference(
             ),
         ]
     )
-    sequence = next(iter(bench.stream([np.tile(one_look, (_REPEATS, 1, 1))])))
-    bench.darken()
+    (sequence,) = bench.stream([np.tile(one_look, (_REPEATS, 1, 1))])
     fields = demodulate(sequence.frames).reshape(_REPEATS, len(one_look), -1)
     # Each look brings the phase reference for what follows it.
     gains = drift.factors(fields[:, 0], fields[0, 0])
@@ -356,7 +355,7 @@ def _stability(
     looks = []
     begin = time.monotonic()
     for k in range(_LOOKS):
-        sequence = next(iter(bench.stream([on])))
+        (sequence,) = bench.stream([on])
         looks.append(demodulate(sequence.frames).reshape(_NEIGHBOURS, -1))
         tell("stability", k + 1, _LOOKS)
         if real:

@@ -58,12 +58,18 @@ OWN = {
         "virtual-dmd": OwnDriver("opu_driver.virtual.modulators:VirtualDMD"),
         "virtual-slm": OwnDriver("opu_driver.virtual.modulators:VirtualSLM"),
         "alp": OwnDriver("opu_driver.modulators.alp:AlpDMD"),
+        "dlpc900": OwnDriver("opu_driver.modulators.dlpc900:Dlpc900DMD", "hid"),
         "display": OwnDriver("opu_driver.modulators.display:Display", "gui"),
     },
     Kind.CAMERA: {
         "virtual": OwnDriver("opu_driver.virtual.camera:VirtualCamera"),
         "pylon": OwnDriver("opu_driver.cameras.pylon:PylonCamera", "pylon"),
+        "genicam": OwnDriver("opu_driver.cameras.genicam:GentlCamera", "genicam"),
+        "aravis": OwnDriver("opu_driver.cameras.aravis:AravisCamera", "aravis"),
         "opencv": OwnDriver("opu_driver.cameras.opencv:OpenCVCamera", "opencv"),
+        "micromanager": OwnDriver(
+            "opu_driver.cameras.micromanager:MicroManagerCamera", "micromanager"
+        ),
     },
     Kind.LASER: {
         "virtual": OwnDriver("opu_driver.virtual.laser:VirtualLaser"),

@@ -43,12 +43,16 @@ def devices(json: JsonOption = None) -> None:
 
     states = driver_states()
     table = Table(title="Drivers", title_justify="left", title_style="bold", header_style="dim")
-    for column in ("kind", "driver", "connected, with the keys of the bench file", "to do"):
+    for column in ("kind", "driver", "", "connected, with the keys of the bench file"):
         table.add_column(column, overflow="fold")
     for state in states:
         connected = "\n".join(map(described, state.found)) or ("nothing" if state.ready else "")
-        table.add_row(*map(escape, (state.kind.value, state.name, connected, state.remedy)))
+        word = "[green]ready[/]" if state.ready else "[yellow]not ready[/]"
+        table.add_row(state.kind.value, escape(state.name), word, escape(connected))
     results().print(table)
+    for state in states:
+        if state.remedy:
+            results().print(f"[bold]{escape(state.name)}[/]: {escape(state.remedy)}\n")
     results().print("`opu init` writes a bench file for what is connected.")
     write_json(json, states)
 

@@ -18,6 +18,7 @@ from tools.compare import compare
 from tools.demo import demo
 from tools.devices import devices
 from tools.doctor import doctor
+from tools.emulate import emulate
 from tools.init import init
 from tools.inspect import inspect
 from tools.interruption import InterruptError, interruptible
@@ -34,6 +35,8 @@ _EXAMPLES = """
 `opu init --out bench.toml` — a bench file to edit
 
 `opu devices` — what is connected, and what to install
+
+`opu emulate` — real drivers on emulated devices, to rehearse on
 
 `opu doctor --bench bench.toml` — look the bench over
 
@@ -58,6 +61,7 @@ app = typer.Typer(
 app.command(rich_help_panel="Start here")(demo)
 app.command(rich_help_panel="Start here")(init)
 app.command(rich_help_panel="Start here")(devices)
+app.command(rich_help_panel="Start here")(emulate)
 app.command(rich_help_panel="Bench")(doctor)
 app.command(rich_help_panel="Bench")(calibrate)
 app.command(rich_help_panel="Bench")(acquire)

@@ -68,12 +68,13 @@ def serve(emulator: Callable[[LaserHead], LaserEmulator]) -> int:
         for line in sys.stdin:
             if line.strip() == "quit":
                 return 0
-            print(_do(line.split(), laser, server), flush=True)
+            print(by_hand(line.split(), laser, server), flush=True)
         while True:  # nobody is at its buttons; it goes on all the same
             time.sleep(1.0)
 
 
-def _do(words: list[str], laser: LaserEmulator, server: TextServer) -> str:
+def by_hand(words: list[str], laser: LaserEmulator, server: TextServer) -> str:
+    """Do what a hand would do to a real laser; returns what there is to say about it."""
     head = laser.head
     match words:
         case ["interlock", "open"]:
