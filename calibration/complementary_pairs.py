@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,8 @@ _DARK = 0.1  # of the power of the other: an exposure that has no gain of its ow
 class ComplementaryPairs:
     """Two exposures a vector, and a difference of two fields."""
 
-    name: str = "pairs"
-    steps: int = 2
-    noise: float = 2.0
+    steps: ClassVar[int] = 2
+    noise: ClassVar[float] = 2.0
 
     def exposures(self, vectors: int) -> int:
         """How many exposures a run of so many vectors takes."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +37,8 @@ class InterleavedReferences:
     """
 
     interval: int = 16
-    name: str = "references"
-    steps: int = 1
-    noise: float = 4.0
+    steps: ClassVar[int] = 1
+    noise: ClassVar[float] = 4.0
 
     def __post_init__(self) -> None:
         if self.interval < 1:

@@ -17,6 +17,7 @@ the others, since y_k / g_k = P + (i^k - 1) a has only one more unknown, a, for 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +36,8 @@ _ALONE = 0.9  # fidelity to P of the field half a turn on, above which a or c is
 class PhaseSteps:
     """Four exposures a vector."""
 
-    name: str = "phase-steps"
-    steps: int = _STEPS
-    noise: float = 0.5
+    steps: ClassVar[int] = _STEPS
+    noise: ClassVar[float] = 0.5
 
     def exposures(self, vectors: int) -> int:
         """How many exposures a run of so many vectors takes."""

@@ -38,10 +38,6 @@ class Scheme(Protocol):
     """A way to expose vectors."""
 
     @property
-    def name(self) -> str:
-        """What it is called in a calibration."""
-
-    @property
     def steps(self) -> int:
         """Exposures in a group: those that are compared with each other."""
 
