@@ -2,11 +2,12 @@
 
 A frame is, in electrons,
 
-    I = E p [ |R|^2 + |S|^2 + 2 c Re(exp(i phi) R* S) ] + dark
+    I = E p [ |a R|^2 + |S|^2 + 2 c Re(exp(i phi) (a R)* S) ] + dark
 
-with the signal field S = sum_k w_k S_k, the reference R, the energy E, the pixels' sensitivities p
-and the contrast c that the pixel's aperture leaves to the fringes. Grey values are the photons
-counted, plus read noise, times the gain, plus the black level, rounded and cut at full scale.
+with the signal field S = sum_k w_k S_k, the reference R of amplitude a, the energy E, the pixels'
+sensitivities p and the contrast c that the pixel's aperture leaves to the fringes. Grey values are
+the photons counted, plus read noise, times the gain, plus the black level, rounded and cut at full
+scale.
 
 Complex arrays come as float32 pairs, real and imaginary part side by side.
 
@@ -139,6 +140,7 @@ def _interfere(
     reference: NDArray[np.float32],
     response: NDArray[np.float32],
     energy: np.float32,
+    strength: np.float32,
     cosine: np.float32,
     sine: np.float32,
 ) -> None:
@@ -148,7 +150,7 @@ def _interfere(
         r_re, r_im = reference[2 * i], reference[2 * i + 1]
         cross_re = r_re * s_re + r_im * s_im
         cross_im = r_re * s_im - r_im * s_re
-        bright = r_re * r_re + r_im * r_im + s_re * s_re + s_im * s_im
+        bright = strength * (r_re * r_re + r_im * r_im) + s_re * s_re + s_im * s_im
         fringes = np.float32(2) * (cosine * cross_re - sine * cross_im)
         light[i] += energy * response[i] * (bright + fringes)
 
@@ -191,6 +193,7 @@ def expose(
     response: NDArray[np.float32],
     energies: NDArray[np.float32],
     phasors: NDArray[np.complex64],
+    contrast: np.float32,
     keys: NDArray[np.uint64],
     dark: np.float32,
     shot: np.float32,
@@ -217,7 +220,9 @@ def expose(
         reference: Reference field `[2 pixel]`, in the units of `fields`.
         response: `[pixel]`, relative sensitivities.
         energies: `[frame]`, electrons per unit of intensity.
-        phasors: `[frame]`, `c exp(i phi)`: contrast of the fringes and the signal's phase.
+        phasors: `[2 frame]`, `a* exp(i phi)` of the superposition that a frame shows first and of
+            the one that follows: the reference's amplitude, and the signal's phase against it.
+        contrast: c, of the fringes.
         keys: `[frame]`, random and distinct: noise is a function of key and pixel.
         dark: Electrons of dark current.
         shot: 1 with shot noise, 0 without.
@@ -245,9 +250,16 @@ def expose(
                     continue
                 entries = slice(starts[2 * f + side], starts[2 * f + side + 1])
                 _superpose(field, fields, which[entries], weights[entries], begin, end)
-                phasor = phasors[f]
+                phasor = phasors[2 * f + side]
                 _interfere(
-                    light, field, shade, sensitivity, energies[f] * share, phasor.real, phasor.imag
+                    light,
+                    field,
+                    shade,
+                    sensitivity,
+                    energies[f] * share,
+                    phasor.real * phasor.real + phasor.imag * phasor.imag,
+                    contrast * phasor.real,
+                    contrast * phasor.imag,
                 )
             _detect(grey, light, keys[f], begin, shot, read, gain, black)
             out = frames[f, begin:end]

@@ -24,8 +24,8 @@ class VirtualModulator(Modulator):
         capacity: Patterns that a batch may hold.
 
     Raises:
-        SettingError: The shape has fewer rows or columns than the scene has cells or more than
-            `MAX_MIRRORS` mirrors, or a number is not positive.
+        SettingError: The shape has fewer rows or columns than the scene has cells, the rows of the
+            reference arm left out, or more than `MAX_MIRRORS` mirrors, or a number is not positive.
     """
 
     _model: str
@@ -38,11 +38,12 @@ class VirtualModulator(Modulator):
         max_rate_hz: float,
         capacity: int,
     ) -> None:
-        cells = scene.settings.cells
-        if shape[0] < cells[0] or shape[1] < cells[1]:
+        cells, reference_rows = scene.settings.cells, scene.settings.reference_rows
+        if shape[0] - reference_rows < cells[0] or shape[1] < cells[1]:
             raise SettingError(
-                f"A modulator of shape {shape[0]} x {shape[1]}; the scene tells {cells[0]} x "
-                f"{cells[1]} cells apart. Make the modulator larger, or set scene.cells."
+                f"A modulator of shape {shape[0]} x {shape[1]}, {reference_rows} rows of it in the "
+                f"reference arm; the scene tells {cells[0]} x {cells[1]} cells apart on the "
+                "others. Make the modulator larger, or set scene.cells or scene.reference_rows."
             )
         if shape[0] * shape[1] > MAX_MIRRORS:
             raise SettingError(
@@ -191,9 +192,11 @@ class VirtualSLM(VirtualModulator):
         if not 3 <= levels <= 256:
             raise SettingError(f"levels = {levels}; a virtual SLM has 3 to 256.")
         cells = scene.settings.cells
-        if shape[0] < 2 * cells[0] or shape[1] < 2 * cells[1]:
+        signal_rows = shape[0] - scene.settings.reference_rows
+        if signal_rows < 2 * cells[0] or shape[1] < 2 * cells[1]:
             raise SettingError(
-                f"An SLM of shape {shape[0]} x {shape[1]}; the scene tells {cells[0]} x {cells[1]} "
+                f"An SLM of shape {shape[0]} x {shape[1]}; {signal_rows} of its rows light the "
+                f"medium, and the scene tells {cells[0]} x {cells[1]} "
                 "cells apart, and off is a checkerboard, dark where a cell has 2 x 2 pixels or "
                 "more. Make the SLM larger, or set scene.cells."
             )

@@ -20,6 +20,7 @@ from opu_driver.modulator import Patterns
 from opu_driver.virtual.drift import normals
 from opu_driver.virtual.medium import Medium, sum_of
 from opu_driver.virtual.mirrors import Amplitudes, Groups, Mirrors
+from opu_driver.virtual.reference_arm import ReferenceArm
 from opu_driver.virtual.settings import SceneSettings
 
 # What both ways cost a processor, measured; only their ratios matter.
@@ -119,6 +120,12 @@ class Optics:
         levels: Of the modulator.
         sensor_shape: Rows and columns of pixels.
         seed: Of medium and sensor.
+
+    Attributes:
+        sensor_shape: As given.
+        medium: Between the modulator and the sensor.
+        mirrors: Those of the modulator that light the medium.
+        reference_arm: What the others do to the reference.
     """
 
     def __init__(
@@ -132,8 +139,20 @@ class Optics:
         self._settings = settings
         self.sensor_shape = sensor_shape
         self.medium = Medium(settings, sensor_shape, seed)
+        rows, columns = modulator_shape
         self.mirrors = Mirrors(
-            modulator_shape, levels, settings.cells, settings.leakage, self._most_groups()
+            (rows - settings.reference_rows, columns),
+            levels,
+            settings.cells,
+            settings.leakage,
+            self._most_groups(),
+        )
+        self.reference_arm = ReferenceArm(
+            modulator_shape,
+            levels,
+            settings.reference_rows,
+            settings.reference_period,
+            settings.leakage,
         )
         gap = (1 - settings.fill_factor) / settings.fill_factor
         self._gaps = np.float32(gap * math.sqrt(self.medium.n_sources - 1))
@@ -147,7 +166,10 @@ class Optics:
         return np.maximum(_cut(self._response, region), 0).ravel()
 
     def reference(self, region: Region, offset: tuple[float, float]) -> NDArray[np.complex64]:
-        """Reference field `[pixel]`, its tilt `offset` cycles/pixel away from the set carrier."""
+        """Reference field `[pixel]` at full strength.
+
+        Its tilt is `offset` cycles/pixel away from the set carrier.
+        """
         rows, columns = self.sensor_shape
         row, column = np.ogrid[:rows, :columns]
         waist = self._settings.reference_waist * max(rows, columns)
@@ -160,7 +182,7 @@ class Optics:
 
     def superpose(self, shown: Shown, region: Region) -> Iterator[Superposition]:
         """The fields of exposures, some at a time, through the medium as it is now."""
-        weights = self.mirrors.weights(shown.patterns)
+        weights = self.mirrors.weights(self.reference_arm.signal(shown.patterns))
         if weights is None:
             for k in range(0, len(shown), _PRODUCT_ROWS):
                 yield from self._by_cells(shown[k : k + _PRODUCT_ROWS], region)
@@ -177,7 +199,7 @@ class Optics:
         first = np.concatenate([[0], np.cumsum(count)])
         which = shown.now[np.repeat(np.arange(len(shown)), count)]
         which[first[1:][count == 2] - 1] = shown.following[count == 2]
-        cells = self.mirrors.cells(shown.patterns[which])
+        cells = self.mirrors.cells(self.reference_arm.signal(shown.patterns[which]))
         modes = self.medium.modes(self._sources(cells))
         step = max(1, _BATCH_BYTES // (16 * region.height * region.width))
         for k in range(0, len(shown), step):

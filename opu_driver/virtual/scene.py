@@ -326,18 +326,22 @@ class Scene:
         s = self.settings
         optics = self.optics()
         reference = self._reference_at(int(exposures.numbers[0]), region)
-        phasors = optics.medium.contrast * np.exp(1j * exposures.phases)
+        shown = exposures.shown
+        sides = np.stack([shown.now, shown.following], axis=1)
+        references = optics.reference_arm.amplitudes(shown.patterns, sides.ravel())
+        phasors = np.repeat(np.exp(1j * exposures.phases), 2) * references.conj()
         arguments = (
             frames,
             sums.fields.view(np.float32),
             sums.starts,
             sums.which,
             sums.weights,
-            exposures.shown.mixing,
+            shown.mixing,
             reference.view(np.float32),
             optics.response(region),
             exposures.energies.astype(np.float32),
             phasors.astype(np.complex64),
+            np.float32(optics.medium.contrast),
             random_bits(self.seed, _NOISE, exposures.numbers),
             np.float32(exposures.dark),
             np.float32(s.shot_noise),

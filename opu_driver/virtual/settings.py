@@ -65,6 +65,10 @@ class SceneSettings(BaseModel):
             modulator, both as means over the sensor.
         reference_waist: Radius at which the reference's amplitude has fallen to 1/e, in units of
             the sensor's longer side; `inf` for an even reference.
+        reference_rows: Last rows of the modulator that feed the reference arm instead of the
+            medium, see `reference_arm`; 0 for a reference of its own, which is always there.
+        reference_period: Columns of the grating, shown on those rows by mirrors, whose first order
+            is the reference; even.
         phase_walk_rad: Random step of the interferometer's phase from frame to frame, rms.
         phase_jitter_rad: Deviation of the interferometer's phase in each frame alone, rms.
         laser_noise: Deviation of the power in each frame alone, relative, rms.
@@ -102,6 +106,8 @@ class SceneSettings(BaseModel):
     carrier: tuple[Frequency, Frequency] = (0.2713, 0.2664)
     reference_ratio: float = Field(4.0, ge=0, le=1e12)
     reference_waist: float = Field(2.0, ge=0.1)
+    reference_rows: int = Field(0, ge=0)
+    reference_period: int = Field(8, ge=4, le=1024, multiple_of=2)
     phase_walk_rad: Phase = 0.003
     phase_jitter_rad: Phase = 0.01
 

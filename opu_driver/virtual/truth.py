@@ -25,6 +25,8 @@ class Truth:
 
         energies[f] p (|R|^2 + |S|^2 + 2 c Re(exp(i phases[f]) R* S)) + dark
 
+    with the reference R at its full strength, as it always is unless the modulator feeds its arm.
+
     What is told of past exposures ends with the latest one, and is of the last
     `scene.REMEMBERED` (100,000) at most.
 
