@@ -12,6 +12,7 @@ from opu_driver.bench import Bench
 from opu_driver.bench_file import BenchFile, build_bench, read_bench_file
 from opu_driver.camera import Camera
 from opu_driver.laser import Laser
+from opu_driver.layout import Layout
 from opu_driver.modulator import Modulator, Patterns
 
 
@@ -72,7 +73,10 @@ def patterns(modulator: Modulator) -> Patterns:
 
 
 def random_patterns(modulator: Modulator, count: int, seed: int = 0) -> Patterns:
-    """Random patterns of an open modulator."""
-    top = 256 if modulator.levels == 2 else modulator.levels
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, top, (count, *modulator.pattern_shape), np.uint8, endpoint=False)
+    """Random patterns of an open modulator, of macropixels as a bench shows them.
+
+    Patterns of single mirrors would do as well but for boards that compress what they are sent.
+    """
+    layout = Layout.fit(24, modulator.shape, modulator.levels)
+    bits = np.random.default_rng(seed).integers(0, 2, (count, layout.n_inputs), np.uint8)
+    return layout.render(bits)

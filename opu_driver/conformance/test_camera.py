@@ -37,7 +37,7 @@ def take(camera: Camera, count: int) -> list[FrameBlock]:
 @pytest.mark.disturbs(0)
 def test_it_tells_what_it_can_do(camera: Camera) -> None:
     assert min(camera.sensor_shape) > 0
-    assert camera.pitch_um > 0
+    assert camera.pitch_um > 0, "set pitch_um in the bench file: the camera does not tell it"
     assert camera.pixel_formats
     for low, high in (camera.exposure_limits_us, camera.gain_limits_db):
         assert low <= high

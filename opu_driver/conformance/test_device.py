@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
+from opu_driver import registry
 from opu_driver.bench import Bench
+from opu_driver.bench_file import BenchFile
 from opu_driver.device import Device
 from opu_driver.errors import DeviceStateError, DriverMissingError
+from opu_driver.registry import Kind
 
 pytestmark = pytest.mark.disturbs(0)
 
@@ -46,9 +51,14 @@ def test_its_address_is_known_before_it_is_open(device: Device) -> None:
         assert device.address == before
 
 
-def test_what_is_found_can_be_told_apart(device: Device) -> None:
+@pytest.mark.parametrize("kind", list(Kind))
+def test_what_is_found_can_be_told_apart_and_addressed(kind: Kind, bench_file: BenchFile) -> None:
+    """The driver is asked, not the device: a laser is behind its guardian, which finds none."""
+    driver = registry.find(kind, getattr(bench_file, kind.value).driver)
     try:
-        found = type(device).discover()
+        found = driver.discover()
     except DriverMissingError as error:
         pytest.skip(str(error))
     assert len({str(sorted(one.options.items())) for one in found}) == len(found)
+    parameters = inspect.signature(driver).parameters
+    assert all(key in parameters for one in found for key in one.options)
