@@ -271,6 +271,19 @@ def test_another_layout_makes_it_stale(calibration: Calibration) -> None:
         calibration.check(bench)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("levels", 256), ("grid", (5, 1)), ("macropixel", (7, 9))],
+)
+def test_every_part_of_the_layout_counts(calibration: Calibration, name: str, value: Any) -> None:
+    other = dataclasses.replace(calibration.layout, **{name: value})
+    bench = fitting_bench(calibration, layout=lambda n: other)
+    was = getattr(calibration.layout, name)
+    with pytest.raises(StaleCalibrationError, match="does not fit bench") as caught:
+        calibration.check(bench)
+    assert f"the layout's {name} is {value}, it was {was}" in str(caught.value)
+
+
 def test_too_small_a_modulator_makes_it_stale(calibration: Calibration) -> None:
     bench = fitting_bench(calibration, layout=lambda n: Layout.fit(n, (2, 2)))
     with pytest.raises(StaleCalibrationError, match="the layout is impossible"):
