@@ -84,7 +84,7 @@ class StartSettings:
         gain_db: Analogue gain, decibels.
         trigger: What starts an exposure.
         trigger_delay_us: From trigger edge to exposure, microseconds; None for the time that the
-            modulator takes to settle.
+            modulator takes to settle after an edge.
         region: What is read of the sensor; None for all of it.
         ceiling_mw: The power that is never exceeded, milliwatts; None for `power_mw`.
         warm_up_s: Seconds that the laser may take to warm up whenever its light is turned on.
@@ -108,13 +108,14 @@ class StartSettings:
             settling_us: The time that the modulator takes to settle, microseconds.
         """
         delay_us = self.trigger_delay_us
+        edges = self.trigger is Trigger.HARDWARE  # a stepped modulator rests before the trigger
         return CameraSettings(
             exposure_us=self.exposure_us,
             region=self.region or Region(0, 0, *camera.sensor_shape),
             pixel_format=self.pixel_format or camera.pixel_formats[0],
             gain_db=self.gain_db,
             trigger=self.trigger,
-            trigger_delay_us=settling_us if delay_us is None else delay_us,
+            trigger_delay_us=(settling_us if edges else 0.0) if delay_us is None else delay_us,
         )
 
 
@@ -252,6 +253,11 @@ class Bench:
             raise SettingError(
                 "trigger = free: on a bench each exposure belongs to a pattern. Use hardware, or "
                 "software where there is no line between modulator and camera."
+            )
+        if settings.trigger is Trigger.HARDWARE and not self.modulator.gives_edges:
+            raise SettingError(
+                f"trigger = hardware; {type(self.modulator).__name__} gives no trigger edges. Use "
+                "software: the bench then steps through the patterns."
             )
         settling_us = self.modulator.settling_us
         if settings.trigger is Trigger.HARDWARE and settings.trigger_delay_us < settling_us:

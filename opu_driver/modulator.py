@@ -65,6 +65,11 @@ class Modulator(Device):
         return False
 
     @property
+    def gives_edges(self) -> bool:
+        """Whether each pattern of a started batch comes with an edge on a trigger line."""
+        return True
+
+    @property
     def takes_edges(self) -> bool:
         """Whether patterns can follow an external trigger line (`start_on_edges`)."""
         return False

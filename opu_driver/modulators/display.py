@@ -175,6 +175,11 @@ class Display(Modulator):
         return self._settling_us
 
     @property
+    def gives_edges(self) -> bool:
+        """False: a monitor has no trigger line."""
+        return False
+
+    @property
     def capacity(self) -> int:
         """Patterns that a batch may hold."""
         return self._capacity

@@ -22,6 +22,8 @@ from opu_driver.errors import (
     SaturationError,
     SettingError,
 )
+from opu_driver.virtual.camera import VirtualCamera
+from opu_driver.virtual.modulators import VirtualDMD
 
 
 def random_patterns(bench, count, n_inputs=10, seed=0):
@@ -271,3 +273,70 @@ def test_too_much_light_is_told_with_what_to_do(electrons_per_nj):
         pytest.raises(SaturationError, match="Lower the laser power"),
     ):
         bench.fit_exposure(random_patterns(bench, 4))
+
+
+def test_a_modulator_without_a_trigger_line_is_stepped_or_refused(monkeypatch):
+    monkeypatch.setattr(VirtualDMD, "gives_edges", property(lambda self: False))
+    with (
+        pytest.raises(SettingError, match="gives no trigger edges"),
+        simulated_bench("quiet"),
+    ):
+        pass
+    with simulated_bench("quiet", camera={"trigger": "software"}) as bench:
+        assert bench.settings.trigger_delay_us == 0
+        assert len(bench.expose(random_patterns(bench, 3))) == 3
+
+
+class LaggingCamera(VirtualCamera):
+    """A camera on a line of its own that is exposed `lag` times before the first pattern."""
+
+    lag = 1
+
+    @property
+    def address(self):
+        return f"lagging camera {id(self)}"
+
+    def see_edges(self, edges_us, again):
+        first = edges_us[0] - self._period_us * np.arange(self.lag, 0, -1) - 1.0
+        self._ready_us = -np.inf
+        edges = np.concatenate([first, edges_us])
+        super().see_edges(edges, np.concatenate([np.zeros(self.lag, bool), again]))
+
+
+@pytest.fixture
+def lagging(monkeypatch):
+    def make(lag, **changes):
+        monkeypatch.setattr(LaggingCamera, "lag", lag)
+        monkeypatch.setattr("opu_driver.virtual.camera.VirtualCamera", LaggingCamera)
+        return simulated_bench("quiet", **changes)
+
+    return make
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2, 3])
+def test_a_constant_lag_of_the_camera_is_measured_and_made_up_for(lagging, lag):
+    with simulated_bench("quiet") as bench:
+        patterns = random_patterns(bench, 6)
+        true = bench.expose(patterns).reshape(6, -1).astype(float)
+    with lagging(lag, modulator={"capacity": 12}) as bench:
+        assert bench.frame_offset is None
+        frames = bench.expose(patterns).reshape(6, -1).astype(float)
+        assert bench.frame_offset == lag
+        assert (np.corrcoef(true, frames)[:6, 6:].argmax(axis=1) == np.arange(6)).all()
+        many = random_patterns(bench, 20)
+        assert len(bench.expose(many)) == 20
+        assert bench.fit_exposure(patterns).mean_fraction == pytest.approx(0.125, rel=0.1)
+
+
+def test_a_lag_that_changes_is_a_mismatch(lagging):
+    with lagging(1) as bench:
+        patterns = random_patterns(bench, 4)
+        bench.expose(patterns)
+        LaggingCamera.lag = 2
+        with pytest.raises(FrameMismatchError):
+            bench.expose(patterns)
+
+
+def test_a_lag_longer_than_can_be_told_is_refused(lagging):
+    with lagging(5) as bench, pytest.raises(FrameMismatchError, match="do not tell"):
+        bench.expose(random_patterns(bench, 4))
