@@ -38,9 +38,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration import drift
+from calibration.bit_planes import BitPlanes
 from calibration.calibration_file import Calibration
 from calibration.errors import (
-    CodesError,
     DecorrelationError,
     HalfPlaneError,
     StaleCalibrationError,
@@ -57,9 +57,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger("opu.projector")
-
-LARGEST_CODE = 255
-"""Codes are integers from -255 to 255: at most eight bit planes."""
 
 _SEQUENCE = 512  # exposures in one sequence, at most,
 _SEQUENCE_BYTES = 1 << 28  # and what their frames may take
@@ -103,21 +100,6 @@ class ProjectionRecord:
     fidelity: float
     map_fidelity: float
     saturated_fraction: float
-
-
-@dataclass(frozen=True)
-class _Planes:
-    """Bit planes to show: `[plane, e+ or e-, input]`, of which row, and with what weight."""
-
-    bits: NDArray[np.uint8]
-    rows: NDArray[np.int64]
-    weights: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def part(self, some: slice) -> _Planes:
-        return _Planes(self.bits[some], self.rows[some], self.weights[some])
 
 
 @dataclass(frozen=True)
@@ -248,7 +230,7 @@ class OpticalProjector:
         """
         import torch
 
-        planes = _bit_planes(_checked(codes, self.n_inputs))
+        planes = BitPlanes.of(codes, self.n_inputs)
         before = self._bench.exposures
         try:
             fields, shown = self._fields(len(codes), planes)
@@ -264,7 +246,7 @@ class OpticalProjector:
         outputs = np.take(fields, self.calibration.output_modes, axis=1)
         return torch.from_numpy(outputs.view(np.float32))
 
-    def _fields(self, rows: int, planes: _Planes) -> tuple[NDArray[np.complex64], list[_Shown]]:
+    def _fields(self, rows: int, planes: BitPlanes) -> tuple[NDArray[np.complex64], list[_Shown]]:
         """The fields `[row, mode]` of codes, and what each of their sequences has cost."""
         fields = np.zeros((rows, self.calibration.n_modes), np.complex64)
         return fields, [self._gather(*part, fields) for part in self._show(planes)]
@@ -284,16 +266,16 @@ class OpticalProjector:
         self._use(_turned_into(new, self._reference))
         log.warning("Recalibrated: B is now %s", self.fingerprint())
 
-    def _show(self, planes: _Planes) -> Iterator[tuple[_Planes, NDArray[np.int64], Sequence]]:
+    def _show(self, planes: BitPlanes) -> Iterator[tuple[BitPlanes, NDArray[np.int64], Sequence]]:
         """Bit planes with the places of their references, and the sequence that shows them."""
         if not len(planes):
             return
-        shown: deque[tuple[_Planes, NDArray[np.int64]]] = deque()
+        shown: deque[tuple[BitPlanes, NDArray[np.int64]]] = deque()
         for sequence in self._bench.stream(self._batches(planes, shown)):
             yield *shown.popleft(), sequence
 
     def _batches(
-        self, planes: _Planes, shown: deque[tuple[_Planes, NDArray[np.int64]]]
+        self, planes: BitPlanes, shown: deque[tuple[BitPlanes, NDArray[np.int64]]]
     ) -> Iterator[Patterns]:
         """Patterns for one sequence after the other; what they are is noted in `shown`."""
         settings = self._bench.settings
@@ -314,14 +296,14 @@ class OpticalProjector:
             yield self._patterns(part, places)
             first += len(part)
 
-    def _patterns(self, planes: _Planes, places: NDArray[np.int64]) -> Patterns:
+    def _patterns(self, planes: BitPlanes, places: NDArray[np.int64]) -> Patterns:
         bits = planes.bits.reshape(-1, self.n_inputs)
         patterns = self.calibration.layout.render(bits)
         return np.insert(patterns, places, self._all_on, axis=0) if len(places) else patterns
 
     def _gather(
         self,
-        planes: _Planes,
+        planes: BitPlanes,
         places: NDArray[np.int64],
         sequence: Sequence,
         fields: NDArray[np.complex64],
@@ -382,7 +364,7 @@ class OpticalProjector:
 
     def _subtract(
         self,
-        planes: _Planes,
+        planes: BitPlanes,
         measured: NDArray[np.complex64],
         own: NDArray[np.int64],
         corrections: NDArray[np.complex64],
@@ -530,7 +512,7 @@ class _Totals:
         }
 
 
-def _record(rows: int, planes: _Planes, shown: list[_Shown], spent: int) -> ProjectionRecord:
+def _record(rows: int, planes: BitPlanes, shown: list[_Shown], spent: int) -> ProjectionRecord:
     exposures = sum(part.exposures for part in shown)
     power = sum(part.power * part.exposures for part in shown)
     noise = sum(part.noise * part.exposures for part in shown)
@@ -549,49 +531,3 @@ def _record(rows: int, planes: _Planes, shown: list[_Shown], spent: int) -> Proj
         map_fidelity=min(told, default=math.nan),
         saturated_fraction=max((part.saturated_fraction for part in shown), default=math.nan),
     )
-
-
-def _checked(codes: Tensor, n_inputs: int) -> NDArray[np.int16]:
-    """The codes as integers.
-
-    Raises:
-        CodesError: Wrong shape, not finite, not integers, or too large.
-    """
-    if codes.ndim != 2 or codes.shape[1] != n_inputs:
-        raise CodesError(
-            f"Codes of shape {list(codes.shape)}; this projector takes [rows, {n_inputs}]."
-        )
-    values = codes.detach().cpu().numpy()
-    if values.dtype.kind not in "biuf":
-        raise CodesError(f"Codes of {codes.dtype}; give integers of a real dtype.")
-    if values.dtype.kind == "f":
-        wrong = values[values != np.rint(values)]  # NaN is unequal to itself
-        if wrong.size:
-            raise CodesError(
-                f"{wrong[0]:g} among the codes; a modulator shows integers only. Quantise them "
-                "with an encoder (ternary, sign or bit planes)."
-            )
-    largest = float(np.abs(values.astype(np.float64)).max(initial=0))
-    if largest > LARGEST_CODE:
-        raise CodesError(
-            f"A code of magnitude {largest:g}; up to {LARGEST_CODE} is shown, in eight bit planes. "
-            "Scale the codes down and multiply the projection back."
-        )
-    return values.astype(np.int16)
-
-
-def _bit_planes(codes: NDArray[np.int16]) -> _Planes:
-    """All bit planes that are not dark, lowest plane first."""
-    magnitude = np.abs(codes)
-    bits, rows, weights = [], [], []
-    for plane in range(int(magnitude.max(initial=0)).bit_length()):
-        lit = (magnitude >> plane) & 1 == 1
-        shown = np.flatnonzero(lit.any(axis=1))
-        signed = np.stack([lit & (codes > 0), lit & (codes < 0)], axis=1)
-        bits.append(signed[shown].astype(np.uint8))
-        rows.append(shown)
-        weights.append(np.full(len(shown), 2.0**plane, np.float32))
-    if not bits:
-        nothing = np.zeros((0, 2, codes.shape[1]), np.uint8)
-        return _Planes(nothing, np.zeros(0, np.int64), np.zeros(0, np.float32))
-    return _Planes(np.concatenate(bits), np.concatenate(rows), np.concatenate(weights))

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from torch import Tensor
 
+from calibration.bit_planes import BitPlanes
 from calibration.calibration_file import Calibration
 from calibration.errors import (
     CodesError,
@@ -23,7 +24,7 @@ from calibration.errors import (
     DriftError,
     StaleCalibrationError,
 )
-from calibration.projector import OpticalProjector, _bit_planes
+from calibration.projector import OpticalProjector
 from opu_driver import simulated_bench
 from opu_driver.bench import MARKERS, Bench
 from opu_driver.errors import (
@@ -153,7 +154,7 @@ def test_only_bit_planes_that_are_lit_are_shown(projector: OpticalProjector) -> 
     hnp.arrays(np.int16, hnp.array_shapes(min_dims=2, max_dims=2), elements=st.integers(-255, 255))
 )
 def test_bit_planes_add_up_to_the_codes(codes: NDArray[np.int16]) -> None:
-    planes = _bit_planes(codes)
+    planes = BitPlanes.of(torch.from_numpy(codes), codes.shape[1])
     total = np.zeros(codes.shape)
     signed = planes.bits[:, 0].astype(float) - planes.bits[:, 1]
     np.add.at(total, planes.rows, planes.weights[:, None] * signed)
