@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calibration.complementary_pairs import ComplementaryPairs
 from calibration.field_log import FieldLog
 from calibration.plan import SAMPLED_EXPOSURES, SAMPLED_RUNS, Plan, Run
 from calibration.scheme import Fields, Gains, products
@@ -70,17 +69,7 @@ def align(log: FieldLog, plan: Plan, blocks: Blocks) -> Alignment:
     common = common * np.float32(mean)
     _, off = _marker_fields(log, gains)
     gains += _gains(log, plan.of_tests, scheme.pair_sum(common, off), blocks)
-    on, off = _marker_fields(log, gains)
-    alignment = Alignment(common, gains, on, off)
-    if isinstance(scheme, ComplementaryPairs):
-        return alignment
-    # Only pairs do without the dark field; others learn it from the tests' pairs, too.
-    pairs = fields_of_tests(log, plan, alignment).reshape(-1, 2, log.modes)
-    seen = pairs.sum(axis=1).mean(axis=0) - scheme.pair_sum(common, np.zeros_like(off))
-    of_markers, of_pairs = len(gains), len(pairs) / 2  # inverse variances
-    total = np.float32(of_markers + of_pairs)
-    off = off * np.float32(of_markers / total) + seen * np.float32(of_pairs / total)
-    return Alignment(common, gains, on, off)
+    return Alignment(common, gains, *_marker_fields(log, gains))
 
 
 def _sample(log: FieldLog, plan: Plan) -> Fields:
