@@ -21,7 +21,7 @@ def test_the_demo_leaves_all_it_promises(opu, tmp_path):
     assert summary["projections"]["correlation"] > 0.999
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 10
-    for words in ("A camera frame", "Its spectrum", "Singular values", "Learning curves",
+    for words in ("A camera frame", "Spectrum of the frames", "Singular values", "Learning curves",
                   "Alignment angles", "Settings", "Times"):  # fmt: skip
         assert words in page
     with open_bench(folder / "bench.toml") as bench:
