@@ -57,7 +57,8 @@ class Guardian:
         self._answer = answer
         self._laser: Laser | None = None
         self._token: ArmedToken | None = None
-        self._lit = False
+        self._lit = False  # whether it was told to emit, and not yet to be dark
+        self._shone = False  # whether it did when it was asked last
         self._polled = 0.0
         self._why_dark = ""
         self._audit = AuditLog(None)
@@ -126,11 +127,13 @@ class Guardian:
 
     def _do_status(self) -> dict[str, Any]:
         status = self._device.status
-        if self._lit and not status.emitting:
-            self._lit = False
+        # Some lasers emit seconds after they were told to: one that does not emit is watched until
+        # it has been turned off.
+        if self._lit and self._shone and not status.emitting:
             self._audit.write(
                 "found dark", why=status.obstacle or "the laser has turned itself off"
             )
+        self._shone = status.emitting
         return asdict(status)
 
     def _do_get_power(self) -> float:
@@ -154,6 +157,7 @@ class Guardian:
             )
         if self._token is None:
             raise LaserSafetyError("Emission needs an armed laser; call arm() first.")
+        self._shone = False
         self._lit = True  # before, so that no way out of the next line leaves it unwatched
         self._device.emit(self._token)
         self._polled = time.monotonic()
