@@ -24,6 +24,7 @@ from tools.inspect import inspect
 from tools.interruption import InterruptError, interruptible
 from tools.terminal import tell_error
 from tools.train import train
+from tools.view import view
 
 log = logging.getLogger("opu")
 
@@ -64,6 +65,7 @@ app.command(rich_help_panel="Start here")(devices)
 app.command(rich_help_panel="Start here")(emulate)
 app.command(rich_help_panel="Bench")(doctor)
 app.command(rich_help_panel="Bench")(calibrate)
+app.command(rich_help_panel="Bench")(view)
 app.command(rich_help_panel="Bench")(acquire)
 app.command(rich_help_panel="Bench")(inspect)
 app.command(rich_help_panel="Bench")(compare)

@@ -1,0 +1,88 @@
+"""A recording that plays."""
+
+from __future__ import annotations
+
+import time
+
+from opu_driver.recording import Recording
+from tools.viewer.glimpse import Glimpse, GreyRange
+
+_FASTEST_HZ = 30.0
+"""Frames a second that are played at most: recordings are made faster than anybody can look."""
+
+
+class Playback:
+    """Plays the frames of a recording, over and over; its owner closes the recording.
+
+    Args:
+        recording: A recording of at least one frame.
+        now_s: The clock, seconds.
+    """
+
+    def __init__(self, recording: Recording, now_s: float | None = None) -> None:
+        self.recording = recording
+        conditions = recording.conditions
+        self.rate_hz = min(conditions.rate_hz, _FASTEST_HZ)
+        self._grey = GreyRange(conditions.black_level, conditions.saturation_level)
+        self._period = len(recording.patterns)
+        self._playing_since: tuple[float, int] | None = None
+        self._position = 0
+        self._newest = self._glimpse(0)
+        self.play(now_s)
+
+    def __len__(self) -> int:
+        """Frames."""
+        return len(self.recording)
+
+    @property
+    def newest(self) -> Glimpse:
+        """The frame that is shown."""
+        return self._newest
+
+    @property
+    def position(self) -> int:
+        """Its index."""
+        return self._position
+
+    @property
+    def playing(self) -> bool:
+        """Whether the frames go on by themselves."""
+        return self._playing_since is not None
+
+    def play(self, now_s: float | None = None) -> None:
+        """Go on from where it is."""
+        self._playing_since = (time.monotonic() if now_s is None else now_s, self._position)
+
+    def stop(self) -> None:
+        """Stand still."""
+        self._playing_since = None
+
+    def seek(self, position: int) -> None:
+        """Stand still at a frame, counted around the end."""
+        self.stop()
+        self._move(position)
+
+    def advance(self, now_s: float | None = None) -> None:
+        """Show the frame that is due."""
+        if self._playing_since is not None:
+            began_s, first = self._playing_since
+            passed_s = (time.monotonic() if now_s is None else now_s) - began_s
+            self._move(first + int(passed_s * self.rate_hz))
+
+    def close(self) -> None:
+        """Stand still."""
+        self.stop()
+
+    def _move(self, position: int) -> None:
+        position %= len(self)
+        if position != self._position:
+            self._position = position
+            self._newest = self._glimpse(position)
+
+    def _glimpse(self, position: int) -> Glimpse:
+        """The frame, and the next one that shows the same pattern."""
+        frame = self.recording.frames(position, position + 1)[0]
+        same = position + self._period
+        same = same if same < len(self) else position - self._period
+        again = self.recording.frames(same, same + 1)[0] if same >= 0 else None
+        return Glimpse(position, frame, again, None, self._grey)
