@@ -25,6 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from training.encoding import Encoder, Identity
 from training.errors import FingerprintError, LeakError, SettingsError, TapError
+from training.outside import Outside
 from training.probe import undisturbed
 from training.projector import Projector
 
@@ -91,7 +92,8 @@ class Sink(torch.autograd.Function):
         if not any(wanted):
             return (None, None, error, *(None for _ in wanted))
         rows = error.reshape(-1, error.shape[-1])
-        projection = ctx.feedback(rows)
+        half = rows.dtype in (torch.float16, torch.bfloat16)
+        projection = ctx.feedback(rows.float() if half else rows)
         slices = (
             projection[:, tap.columns].to(error.device, dtype).reshape(shape) if want else None
             for tap, shape, dtype, want in zip(
@@ -157,7 +159,7 @@ class DFA(nn.Module):
         self.error_at = error_at
         self._mode: Mode = "dfa"
         self._pass: _Pass | None = None
-        self._feedback: Feedback = self._project
+        self._feedback: Feedback = Outside(self._project, projector.n_outputs)
         for name in self.tap_names:
             module.get_submodule(name).register_forward_hook(self._tap_hook(name))
         if error_at is not None:
@@ -228,7 +230,7 @@ class DFA(nn.Module):
 
         parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         with undisturbed(self), self.in_mode("dfa"), torch.enable_grad():
-            self._feedback = zero
+            feedback, self._feedback = self._feedback, zero
             try:
                 recorded = self.record(*args, **kwargs)
                 leaves = list(parameters.values())
@@ -244,7 +246,7 @@ class DFA(nn.Module):
                     recorded.output, leaves, error.to(recorded.output), allow_unused=True
                 )
             finally:
-                self._feedback = self._project
+                self._feedback = feedback
         leaks = [
             name
             for name, tapped, gradient in zip(parameters, below, reached, strict=True)
@@ -370,8 +372,6 @@ class DFA(nn.Module):
 
     def _project(self, error: Tensor) -> Tensor:
         """Feedback of rows of the error, `[rows, n_outputs]`."""
-        if error.dtype in (torch.float16, torch.bfloat16):
-            error = error.float()
         scale = self.loss_scale() if callable(self.loss_scale) else self.loss_scale
         unit = scale / error.shape[0] if self.reduction == "mean" else scale
         encoded = self.encoder.encode(error, unit)
