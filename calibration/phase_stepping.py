@@ -20,7 +20,8 @@ of a mode is N_R N_S / (v g), with g = `noise_gain`, about pi r^2 / K.
 *Wrong steps.* Assumed at d_k and really at d'_k, they give c F + b F*, and no more, for the weights
 add up to nothing: c is absorbed in T, the twin's share |b / c| is a bias (see `twin_share`). A
 second step that is wrong by x, of two, costs a factor cos(x/2) and no bias at all. Deviations of
-each exposure by itself, of s rad rms, add s^2 / 2 to the relative variance of F.
+each exposure by itself, of s rad rms, add s^2 / 2 to the relative variance of a field from four
+steps; half of that is a phase that the whole field has, which a common reference undoes.
 
 *Measuring the steps.* The phase of speckle is even over the pixels, so that over them
 

@@ -1,8 +1,11 @@
 """The transmission matrix without a tilt: Hadamard pairs through a stepped reference.
 
 A pair's two fields share the sum P of everything on, as ever (see `complementary_pairs`), so the
-phase may walk from group to group. Within a group of steps it must not: a deviation of s rad in
-each exposure adds s^2 / 2 to the relative variance of a field.
+phase may walk from group to group. Within a group of four steps it must not: a deviation of s rad
+in each exposure leaves s^2 / 4 of a field's power wrong. With the signal to noise SNR of a field
+with half of the inputs lit,
+
+    eps^2 = N / (K R) (1 / SNR + s^2 / 4).
 """
 
 from __future__ import annotations
