@@ -19,16 +19,9 @@ TEMPLATE = Path(__file__).parents[1] / "docs" / "driver-template"
 def installed(tmp_path):
     """The environment of a process that has the template installed."""
     project = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]
-    metadata = tmp_path / "site" / f"example_devices-{project['version']}.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
-    lines = []
-    for group, points in project["entry-points"].items():
-        lines += [f"[{group}]", *(f"{name} = {where}" for name, where in points.items())]
-    (metadata / "entry_points.txt").write_text("\n".join(lines))
-    paths = [str(TEMPLATE), str(metadata.parent), os.environ.get("PYTHONPATH", "")]
+    site = tmp_path / "site"
+    lay_out(site, project["name"], project["entry-points"])
+    paths = [str(TEMPLATE), str(site), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,
         "PYTEST_ADDOPTS": "",
@@ -36,6 +29,17 @@ def installed(tmp_path):
         "PYTHONDONTWRITEBYTECODE": "1",
         "XDG_STATE_HOME": str(tmp_path),  # audit logs
     }
+
+
+def lay_out(site, name, entry_points):
+    """What the installation of a package leaves beside its modules."""
+    metadata = site / f"{name.replace('-', '_')}-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    lines = []
+    for group, points in entry_points.items():
+        lines += [f"[{group}]", *(f"{point} = {where}" for point, where in points.items())]
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
 
 
 def pytest_of(environment, folder, *arguments):
@@ -50,6 +54,45 @@ def pytest_of(environment, folder, *arguments):
     )
     assert result.returncode == 0, result.stdout[-20_000:] + result.stderr[-4000:]
     return result.stdout
+
+
+LIES = """
+from example_devices import camera, laser, modulator
+
+
+class Forgetful(modulator.ExampleDMD):
+    def _wait(self, timeout_s):
+        return super()._wait(timeout_s) - (self._shown > 4)
+
+
+class Stale(camera.ExampleCamera):
+    def _arm(self, frames):
+        self._wanted = frames
+        self._delivered = self._lost = 0
+
+
+class Wrapping(camera.ExampleCamera):
+    def _read(self, max_frames, timeout_s):
+        block = super()._read(max_frames, timeout_s)
+        block.ids[:] %= 4
+        return block
+
+
+class Glowing(laser.ExampleLaser):
+    def _darken(self, device):
+        pass
+
+
+class Clipping(laser.ExampleLaser):
+    def _set_power_mw(self, power_mw):
+        super()._set_power_mw(min(power_mw, 4.0))
+
+
+class Deaf(laser.ExampleLaser):
+    def _status(self):
+        return laser.LaserStatus(True)
+"""
+"""Drivers that do what drivers do wrong."""
 
 
 def test_its_drivers_pass_the_suite_of_all_devices(installed, tmp_path):
@@ -68,6 +111,28 @@ def test_its_drivers_pass_the_suite_of_all_devices(installed, tmp_path):
     skipped = [line for line in told.splitlines() if line.startswith("SKIPPED")]
     assert len(skipped) == 1  # no second buffer
     assert "one buffer" in skipped[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "lie", "found_by"),
+    [
+        ("modulator", "Forgetful", "test_it_counts_what_it_showed"),
+        ("camera", "Stale", "test_arming_forgets_frames_of_before"),
+        ("camera", "Wrapping", "test_frames_are_counted_in_order"),
+        ("laser", "Glowing", "test_it_emits_and_is_dark_after_an_exception"),
+        ("laser", "Clipping", "test_it_takes_the_powers_that_the_bench_file_allows"),
+        ("laser", "Deaf", "test_it_is_dark_after_opening"),
+    ],
+)
+def test_the_suite_finds_a_driver_that_lies(installed, tmp_path, kind, lie, found_by):
+    (tmp_path / "site" / "lies.py").write_text(LIES)
+    lay_out(tmp_path / "site", "lies", {f"opu.{kind}s": {"lie": f"lies:{lie}"}})
+    names = {"modulator": "example-dmd", "camera": "example-camera", "laser": "example-laser"}
+    bench = (TEMPLATE / "bench.toml").read_text().replace(names[kind], "lie")
+    (tmp_path / "bench.toml").write_text(bench)
+    suite = ["--pyargs", f"opu_driver.conformance.test_{kind}", "--bench", "bench.toml"]
+    with pytest.raises(AssertionError, match=f"FAILED.*{found_by}"):
+        pytest_of(installed, tmp_path, *suite, "--disturb", "2", "-rf", "-k", found_by)
 
 
 def test_its_own_tests_pass(installed, tmp_path):
