@@ -112,7 +112,7 @@ class AnchoredProjector:
             SaturationError: Too many pixels at full scale.
             FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As `Bench.stream`.
         """
-        ternary = _checked(codes, self.n_inputs)
+        ternary = checked_ternary(codes, self.n_inputs)
         shown = np.flatnonzero(ternary.any(axis=1))
         batches = (
             self._layout.render(self._bits(ternary[shown[k : k + self._most]]))
@@ -218,7 +218,12 @@ class AnchorBudget:
         return math.sqrt(noise / (2 * self.anchor * self.signal * self.coherence))
 
 
-def _checked(codes: NDArray[Any], n_inputs: int) -> NDArray[np.int8]:
+def checked_ternary(codes: NDArray[Any], n_inputs: int) -> NDArray[np.int8]:
+    """Codes as int8 `[row, input]`.
+
+    Raises:
+        CodesError: Another shape, or values other than -1, 0 and 1.
+    """
     if codes.ndim != 2 or codes.shape[1] != n_inputs:
         raise CodesError(f"Codes of shape {list(codes.shape)}; this takes [row, {n_inputs}].")
     if codes.dtype.kind not in "iufb" or not np.isin(codes, (-1, 0, 1)).all():

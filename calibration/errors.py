@@ -88,6 +88,10 @@ class IncomparableError(CalibrationError, InputError):
     """Two calibrations whose matrices do not describe the same inputs and modes."""
 
 
+class AmbiguityError(CalibrationError):
+    """Rows that are known only up to a phase and a conjugation, used as if they were more."""
+
+
 class CodesError(InputError):
     """Vectors that the projector cannot show."""
 

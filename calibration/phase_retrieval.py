@@ -35,7 +35,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from calibration.errors import CalibrationError
+from calibration.errors import AmbiguityError
 from opu_driver.errors import LowSignalError, PatternError, SaturationError, SettingError
 
 BETA = 0.9
@@ -49,10 +49,6 @@ FEWEST_PER_INPUT = 4
 
 _ROWS = 256  # taken at a time
 _LIKE = 1e-4  # smallest singular value of the patterns, relative to the largest
-
-
-class AmbiguityError(CalibrationError):
-    """Rows that are known only up to a phase and a conjugation, used as if they were more."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,9 @@ with half of the inputs lit,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,15 +33,25 @@ class SteppedMatrix:
     """A transmission matrix, and what it is counted from.
 
     Attributes:
-        T: complex64 `[mode, input]`, in grey values.
-        pair_sum: complex64 `[mode]`, the field of everything on, and the static field once more.
+        T: `[mode, input]`, in grey values: complex64, float32 of two steps.
+        pair_sum: `[mode]`, the field of everything on, and the static field once more; as T.
         split_half: Correlation of T with the truth, from two halves of the data (each exposure of
             the pairs alone).
     """
 
-    T: NDArray[np.complex64]
-    pair_sum: NDArray[np.complex64]
+    T: NDArray[Any]
+    pair_sum: NDArray[Any]
     split_half: float
+
+    def outputs(self) -> NDArray[np.float32]:
+        """B `[output, input]`: T over its `rms`, real and imaginary parts as rows of their own."""
+        parts = np.ascontiguousarray(self.T.T).view(np.float32).T / np.float32(self.rms)
+        return np.ascontiguousarray(parts)
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of the real entries of T."""
+        return math.sqrt(float(np.vdot(self.T, self.T).real) / self.T.view(np.float32).size)
 
 
 def stepped_matrix(
@@ -55,22 +67,19 @@ def stepped_matrix(
 
     Args:
         bench: An open bench, its exposure set.
-        reference: What steps, by three phases or more.
+        reference: What steps. Two steps need a phase that holds still all the time.
         demodulate: What turns the steps' frames into fields.
         n_inputs: Length of the vectors.
         repeats: How often the Hadamard vectors are shown.
         max_saturated_fraction: Largest allowed fraction of pixels at full scale.
 
     Raises:
-        SettingError: Two steps, whose real parts do not tell the phase; no repeats.
+        SettingError: No repeats.
         PatternError, FrameMismatchError, CaptureTimeoutError, LaserSafetyError, SaturationError: As
             `Bench.stream`.
     """
-    if len(reference.turns) < 3 or repeats < 1:
-        raise SettingError(
-            f"{len(reference.turns)} steps, repeats = {repeats}; a matrix needs three steps or "
-            "more, since real parts do not tell how the phase walks, and at least 1 repeat."
-        )
+    if repeats < 1:
+        raise SettingError(f"repeats = {repeats}; at least 1.")
     vectors, scheme = HadamardVectors(n_inputs, repeats), ComplementaryPairs()
     layout = reference.layout(n_inputs)
     room = (bench.modulator.capacity - MARKERS) // (2 * len(reference.turns))
@@ -82,7 +91,7 @@ def stepped_matrix(
     shown = stepped_fields(
         bench, reference, demodulate, batches, max_saturated_fraction=max_saturated_fraction
     )
-    fields = np.concatenate(list(shown))
+    fields = np.concatenate(list(shown)).astype(np.complex64, copy=False)
     common = scheme.common(fields)
     gains = scheme.gains(products(fields, common, scheme.steps), demodulate.n_modes)
     fields *= (np.abs(gains).mean() / gains).astype(np.complex64)[:, None]
@@ -98,4 +107,7 @@ def stepped_matrix(
     one, other = (solved(half) for half in scheme.halves(fields, common, off))
     rho = abs(np.vdot(one, other)) / float(np.linalg.norm(one) * np.linalg.norm(other))
     T = np.ascontiguousarray(((one + other) / 2).T)
-    return SteppedMatrix(T, common, float(np.sqrt(2 * rho / (1 + rho))))
+    split_half = math.sqrt(2 * rho / (1 + rho))
+    if len(reference.turns) == 2:
+        return SteppedMatrix(T.real.copy(), common.real.copy(), split_half)
+    return SteppedMatrix(T, common, split_half)

@@ -9,7 +9,7 @@ and frames of |S|^2 alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -142,7 +142,7 @@ def stepped_fields(
     bench: Bench,
     reference: SteppedReference,
     demodulate: SteppedDemodulator,
-    signal: Sequence[Patterns],
+    signal: Iterable[Patterns],
     *,
     max_saturated_fraction: float = 1e-3,
 ) -> Iterator[NDArray[Any]]:

@@ -7,12 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calibration.phase_retrieval import (
-    AmbiguityError,
-    AmbiguousRows,
-    expected_error,
-    retrieve_rows,
-)
+from calibration.errors import AmbiguityError
+from calibration.phase_retrieval import AmbiguousRows, expected_error, retrieve_rows
 from opu_driver.errors import LowSignalError, PatternError, SaturationError, SettingError
 
 

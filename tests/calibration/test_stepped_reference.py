@@ -114,8 +114,9 @@ def test_demodulator_and_reference_have_as_many_steps():
         reference = SteppedReference.on(bench, ROWS, turns=TWO_STEPS)
         with pytest.raises(SettingError, match="as many"):
             list(stepped_fields(bench, reference, SteppedDemodulator((64, 64)), []))
-        with pytest.raises(SettingError, match="three steps"):
-            stepped_matrix(bench, reference, SteppedDemodulator((64, 64), TWO_STEPS), 4)
+        demodulate = SteppedDemodulator((64, 64), TWO_STEPS)
+        with pytest.raises(SettingError, match="repeats"):
+            stepped_matrix(bench, reference, demodulate, 4, repeats=0)
 
 
 @pytest.mark.parametrize(
