@@ -16,35 +16,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from training.encoding import Encoder, Identity
 from training.errors import FingerprintError, LeakError, SettingsError, TapError
 from training.outside import Outside
 from training.probe import undisturbed
 from training.projector import Projector
+from training.sink import Feedback, Sink
+from training.taps import (
+    FeedbackPoint,
+    Layout,
+    Tap,
+    detached,
+    feedback_points,
+    resolve,
+    rows_of,
+    some_names,
+    tensors_in,
+)
 
 Mode = Literal["dfa", "bp", "shallow"]
-Layout = Literal["concat", "shared_prefix"]
-Feedback = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Tap:
-    """One feedback point: which module, and which outputs of the projector feed it.
-
-    Attributes:
-        name: The tapped module.
-        columns: Its slice of a projection.
-    """
-
-    name: str
-    columns: slice
 
 
 @dataclass(frozen=True)
@@ -53,54 +49,23 @@ class Recorded:
 
     Attributes:
         output: What the module returned.
-        taps: Name and output of each tapped module, in the order in which they ran.
+        taps: Name and output of each call of a tapped module, in the order in which they ran.
         points: Their feedback points; empty where there is no feedback.
     """
 
-    output: Tensor
+    output: Any
     taps: tuple[tuple[str, Tensor], ...]
-    points: tuple[Tap, ...]
+    points: tuple[FeedbackPoint, ...]
 
 
 @dataclass
 class _Pass:
     """A forward pass on its way."""
 
-    tapped: list[tuple[str, Tensor]] = field(default_factory=list)
-    points: tuple[Tap, ...] = ()
+    gradients: bool
+    tapped: list[tuple[str, Tap, Tensor]] = field(default_factory=list)
+    points: tuple[FeedbackPoint, ...] = ()
     closed: bool = False
-
-
-class Sink(torch.autograd.Function):
-    """The output passes unchanged; backward, the error feeds every tap through one projection."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, feedback: Feedback, taps: Sequence[Tap], output: Tensor, *tapped: Tensor
-    ) -> Tensor:
-        """The output."""
-        ctx.feedback, ctx.taps = feedback, taps
-        ctx.shapes = [tap.shape for tap in tapped]
-        ctx.dtypes = [tap.dtype for tap in tapped]
-        return output.view_as(output)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
-        """The true error for the output, and its projection, cut into slices, for the taps."""
-        wanted = ctx.needs_input_grad[3:]
-        if not any(wanted):
-            return (None, None, error, *(None for _ in wanted))
-        rows = error.reshape(-1, error.shape[-1])
-        half = rows.dtype in (torch.float16, torch.bfloat16)
-        projection = ctx.feedback(rows.float() if half else rows)
-        slices = (
-            projection[:, tap.columns].to(error.device, dtype).reshape(shape) if want else None
-            for tap, shape, dtype, want in zip(
-                ctx.taps, ctx.shapes, ctx.dtypes, wanted, strict=True
-            )
-        )
-        return (None, None, error, *slices)
 
 
 class DFA(nn.Module):
@@ -115,20 +80,26 @@ class DFA(nn.Module):
             `torch.amp.GradScaler.get_scale`. Only encoders with an absolute threshold need it.
 
     Args:
-        module: Any module with one tensor `[..., n_classes]` as its output.
+        module: Any module.
         projector: Where error vectors are projected.
-        taps: Globs over the names of submodules whose outputs get feedback.
+        taps: Globs over the names of submodules whose outputs get feedback, or `Tap`s that also say
+            which output, where its rows lie, and what gates the feedback. Every call of a tapped
+            module is a feedback point of its own: where a module runs twice, in `"concat"` each
+            run has its own outputs of the projector, and its parameters learn from the sum.
         encoder: Error vectors -> codes; `Identity()` where the projector takes any number.
-        layout: `"concat"`, each tap has outputs of the projector to itself, in the order in which
-            the modules run; `"shared_prefix"`, all use the first ones.
-        error_at: The submodule at whose output the error is taken; it and what lies above it learn
-            by backpropagation. The output of `module` by default.
+        layout: `"concat"`, each feedback point has outputs of the projector to itself, in the order
+            in which they run; `"shared_prefix"`, all use the first ones.
+        error_at: The submodule at whose output the error is taken, by name or as a `Tap`; it and
+            what lies above it learn by backpropagation. The output of `module` by default.
+        tied: Names of parameters that are used both below a tap and above, such as an embedding
+            that is also the vocabulary layer: they learn from both, and `audit` permits it.
         reduction: How the loss combines samples: with `"mean"`, a per-sample error arrives divided
-            by the number of rows of the output.
+            by the number of rows of the error.
         loss_scale: See above.
 
     Raises:
-        TapError: A glob matches nothing, `error_at` is no submodule.
+        TapError: A glob matches nothing, `error_at` is no submodule, `tied` no parameter, or the
+            module is wrapped already.
         SettingsError: A layout or reduction that does not exist.
     """
 
@@ -136,11 +107,12 @@ class DFA(nn.Module):
         self,
         module: nn.Module,
         projector: Projector,
-        taps: Sequence[str],
+        taps: Sequence[str | Tap],
         *,
         encoder: Encoder | None = None,
         layout: Layout = "concat",
-        error_at: str | None = None,
+        error_at: str | Tap = "",
+        tied: Sequence[str] = (),
         reduction: Literal["mean", "sum"] = "mean",
         loss_scale: float | Callable[[], float] = 1.0,
     ) -> None:
@@ -155,17 +127,31 @@ class DFA(nn.Module):
         self.layout = layout
         self.reduction = reduction
         self.loss_scale = loss_scale
-        self.tap_names = _matching(module, taps)
-        self.error_at = error_at
+        self.taps = resolve(module, taps)
+        self.error_at = Tap(error_at) if isinstance(error_at, str) else error_at
+        if self.error_at.broadcast or self.error_at.gate is not None:
+            raise SettingsError(
+                f"error_at={self.error_at}: only output and features can be chosen where the error "
+                "is taken."
+            )
+        self.tied = _parameters(module, tied)
         self._mode: Mode = "dfa"
         self._pass: _Pass | None = None
         self._feedback: Feedback = Outside(self._project, projector.n_outputs)
-        for name in self.tap_names:
-            module.get_submodule(name).register_forward_hook(self._tap_hook(name))
-        if error_at is not None:
-            if error_at not in dict(module.named_modules()):
-                raise TapError(f"error_at={error_at!r} is no submodule: {_some_names(module)} are.")
-            module.get_submodule(error_at).register_forward_hook(self._error_hook)
+        _check_unwrapped(module)
+        for name, tap in self.taps.items():
+            module.get_submodule(name).register_forward_hook(partial(self._tap_hook, name, tap))
+        if self.error_at.glob not in dict(module.named_modules()):
+            raise TapError(
+                f"error_at={self.error_at.glob!r} is no submodule: {some_names(module)} are."
+            )
+        at = module.get_submodule(self.error_at.glob)
+        at.register_forward_hook(self._error_hook)
+
+    @property
+    def tap_names(self) -> tuple[str, ...]:
+        """The tapped modules, in the order in which they are registered."""
+        return tuple(self.taps)
 
     @property
     def mode(self) -> Mode:
@@ -178,10 +164,10 @@ class DFA(nn.Module):
             raise SettingsError(f"Mode {mode!r}: choose one of {', '.join(get_args(Mode))}.")
         self._mode = mode
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the wrapped module returns, learning as `mode` says."""
         if self._mode == "bp" or not torch.is_grad_enabled():
-            return self._checked(self.module(*args, **kwargs))
+            return self.module(*args, **kwargs)
         return self.record(*args, **kwargs).output
 
     def record(self, *args: Any, **kwargs: Any) -> Recorded:
@@ -191,18 +177,17 @@ class DFA(nn.Module):
             TapError: A tapped module did not run, or its output does not fit the error or the
                 projector.
         """
-        self._pass = running = _Pass()
+        self._pass = running = _Pass(torch.is_grad_enabled())
         try:
-            output = self._checked(self.module(*args, **kwargs))
-            if self.error_at is None:
-                output = self._close(output)
+            output = self.module(*args, **kwargs)
         finally:
             self._pass = None
         if not running.closed:
-            raise TapError(f"error_at={self.error_at!r} did not run in this forward pass.")
-        return Recorded(output, tuple(running.tapped), running.points)
+            raise TapError(f"error_at={self.error_at.glob!r} did not run in this forward pass.")
+        tapped = tuple((name, tensor) for name, _, tensor in running.tapped)
+        return Recorded(output, tapped, running.points)
 
-    def build(self, *args: Any, **kwargs: Any) -> tuple[Tap, ...]:
+    def build(self, *args: Any, **kwargs: Any) -> tuple[FeedbackPoint, ...]:
         """Check taps and sizes by one dry forward pass that leaves no trace.
 
         Returns:
@@ -220,6 +205,7 @@ class DFA(nn.Module):
 
         With the feedback set to zero, a random error at the output must reach no parameter below a
         tap. Gradients, buffers and random generators are left as they were; nothing is projected.
+        Audit a model before it is sharded or wrapped for many processes.
 
         Raises:
             LeakError: Backpropagation reaches parameters below a tap; the message names them.
@@ -229,55 +215,51 @@ class DFA(nn.Module):
             return error.new_zeros(error.shape[0], self.projector.n_outputs)
 
         parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
+        leaves = list(parameters.values())
         with undisturbed(self), self.in_mode("dfa"), torch.enable_grad():
             feedback, self._feedback = self._feedback, zero
             try:
                 recorded = self.record(*args, **kwargs)
-                leaves = list(parameters.values())
-                below = torch.autograd.grad(
-                    [tap.sum() for _, tap in recorded.taps if tap.requires_grad],
-                    leaves,
-                    retain_graph=True,
-                    allow_unused=True,
-                )
-                generator = torch.Generator().manual_seed(0)
-                error = torch.randn(recorded.output.shape, generator=generator)
-                reached = torch.autograd.grad(
-                    recorded.output, leaves, error.to(recorded.output), allow_unused=True
-                )
+                below = _reached([tap for _, tap in recorded.taps], leaves)
+                reached = _reached(tensors_in(recorded.output), leaves)
             finally:
                 self._feedback = feedback
         leaks = [
             name
             for name, tapped, gradient in zip(parameters, below, reached, strict=True)
-            if tapped is not None and gradient is not None and bool(gradient.count_nonzero())
+            if name not in self.tied
+            and tapped is not None
+            and gradient is not None
+            and bool(gradient.count_nonzero())
         ]
         if leaks:
             raise LeakError(
                 f"Without feedback, backpropagation still reaches {', '.join(leaks)} around the "
                 f"taps {', '.join(self.tap_names)}. Tap where all paths meet: after the residual "
-                "sum, not inside the branch."
+                "sum, not inside the branch. If a parameter is used above the taps as well, on "
+                "purpose, name it in tied."
             )
 
     def get_extra_state(self) -> dict[str, Any]:
         """What decides the feedback, for `state_dict`."""
-        return {
+        state = {
             "projector": self.projector.fingerprint(),
             "layout": self.layout,
-            "taps": list(self.tap_names),
+            "taps": [str(tap) for tap in self.taps.values()],
         }
+        return state | ({"error_at": str(self.error_at)} if str(self.error_at) else {})
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Refuse weights that were trained with other feedback.
 
         Raises:
-            FingerprintError: Projector, layout or taps differ.
+            FingerprintError: Projector, layout, taps or `error_at` differ.
         """
         own = self.get_extra_state()
         wrong = [
-            f"{key} {state.get(key)!r} instead of {own[key]!r}"
-            for key in own
-            if state.get(key) != own[key]
+            f"{key} {state.get(key)!r} instead of {own.get(key)!r}"
+            for key in {**own, **state}
+            if state.get(key) != own.get(key)
         ]
         if wrong:
             raise FingerprintError(
@@ -302,72 +284,69 @@ class DFA(nn.Module):
             state_dict = {**state_dict, "_extra_state": self.get_extra_state()}
         return super().load_state_dict(state_dict, strict, assign)
 
-    def _tap_hook(self, name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
-        def tap(_module: nn.Module, _args: Any, output: Any) -> Tensor | None:
-            if self._mode == "bp" and self._pass is None:
-                return None
-            if not isinstance(output, Tensor):
-                raise TapError(
-                    f"{name!r} returns a {type(output).__name__}: only a module whose output is "
-                    "one tensor can be tapped."
-                )
-            if self._pass is not None:
-                self._pass.tapped.append((name, output))
-            return output if self._mode == "bp" else output.detach()
+    def _tap_hook(self, name: str, tap: Tap, _module: nn.Module, _args: Any, output: Any) -> Any:
+        """Nothing flows back through a tapped output but what the sink gives it."""
+        running = self._pass
+        if self._mode == "bp" and running is None:
+            return None
+        if running is not None:
+            self._check_live(running, name)
+            calls = 1 + sum(own is tap for _, own, _ in running.tapped)
+            call = name if calls == 1 else f"{name}#{calls}"
+            running.tapped.append((call, tap, tap.pick(output, name)))
+        return None if self._mode == "bp" else detached(output, name)
 
-        return tap
-
-    def _error_hook(self, _module: nn.Module, _args: Any, output: Any) -> Tensor | None:
-        return None if self._pass is None else self._close(self._checked(output))
-
-    def _close(self, output: Tensor) -> Tensor:
+    def _error_hook(self, _module: nn.Module, _args: Any, output: Any) -> Any:
         """Take the error here: the taps that ran go into the sink."""
-        if self._pass is None:
-            return output
-        self._pass.closed = True
-        tapped = self._pass.tapped
-        self._check_ran(tapped)
+        running = self._pass
+        if running is None:
+            return None
+        if running.closed:
+            raise TapError(
+                f"error_at={self.error_at.glob!r} ran twice in this forward pass: the error is "
+                "taken once. Choose a module that runs once."
+            )
+        running.closed = True
+        error = self.error_at.pick(output, self.error_at.glob)
+        self._check_ran([name for name, _, _ in running.tapped])
         if self._mode != "dfa":
-            return output
-        self._pass.points = self._points(output, tapped)
-        sunk: Tensor = Sink.apply(  # type: ignore[no-untyped-call]
-            self._feedback, self._pass.points, output, *(tensor for _, tensor in tapped)
+            return None
+        _, components = rows_of(error.shape, self.error_at.features)
+        if components != self.projector.n_inputs:
+            raise TapError(
+                f"The error has {components} components, the projector takes "
+                f"{self.projector.n_inputs}. Use a projector with {components} inputs."
+            )
+        running.points = feedback_points(
+            running.tapped, error, self.error_at, self.layout, self.projector.n_outputs
         )
-        return sunk
+        sunk: Tensor = Sink.apply(  # type: ignore[no-untyped-call]
+            self._feedback,
+            self.error_at,
+            running.points,
+            error,
+            *(tensor for _, _, tensor in running.tapped),
+        )
+        return self.error_at.put(output, sunk)
 
-    def _points(self, output: Tensor, tapped: Sequence[tuple[str, Tensor]]) -> tuple[Tap, ...]:
-        for name, tensor in tapped:
-            if tensor.shape[:-1] != output.shape[:-1]:
-                raise TapError(
-                    f"{name!r} puts out {tuple(tensor.shape)}, the error is taken at "
-                    f"{tuple(output.shape)}: both need the same rows, all dimensions but the last."
-                )
-        if output.shape[-1] != self.projector.n_inputs:
+    def _check_live(self, running: _Pass, name: str) -> None:
+        if running.closed:
             raise TapError(
-                f"The error has {output.shape[-1]} components, the projector takes "
-                f"{self.projector.n_inputs}. Use a projector with {output.shape[-1]} inputs."
+                f"{name!r} ran after the error was taken at {self.error_at.glob!r}: no feedback "
+                "comes there. Tap only what runs before."
             )
-        taps: list[Tap] = []
-        used = 0
-        for name, tensor in tapped:
-            width = tensor.shape[-1]
-            start = used if self.layout == "concat" else 0
-            taps.append(Tap(name, slice(start, start + width)))
-            used = max(used, start + width)
-        if used > self.projector.n_outputs:
+        if running.gradients and not torch.is_grad_enabled():
             raise TapError(
-                f"The taps take {used} outputs ({self.layout}), the projector has "
-                f"{self.projector.n_outputs}. Use a larger one, fewer taps, or "
-                "layout='shared_prefix'."
+                f"{name!r} ran without gradients and would learn nothing. If it is checkpointed, "
+                "use torch.utils.checkpoint.checkpoint(..., use_reentrant=False)."
             )
-        return tuple(taps)
 
-    def _check_ran(self, tapped: Sequence[tuple[str, Tensor]]) -> None:
-        missing = [name for name in self.tap_names if name not in {ran for ran, _ in tapped}]
+    def _check_ran(self, ran: Sequence[str]) -> None:
+        missing = [name for name in self.taps if name not in ran]
         if missing:
             where = "in this forward pass"
-            if self.error_at is not None:
-                where += f" before the error was taken at {self.error_at!r}"
+            if self.error_at.glob:
+                where += f" before the error was taken at {self.error_at.glob!r}"
             raise TapError(f"Tapped modules that did not run {where}: {', '.join(missing)}.")
 
     def _project(self, error: Tensor) -> Tensor:
@@ -376,20 +355,6 @@ class DFA(nn.Module):
         unit = scale / error.shape[0] if self.reduction == "mean" else scale
         encoded = self.encoder.encode(error, unit)
         return encoded.decode(self.projector.project(encoded.codes))
-
-    @staticmethod
-    def _checked(output: Any) -> Tensor:
-        if not isinstance(output, Tensor) or output.ndim < 2:
-            what = (
-                f"of shape {tuple(output.shape)}"
-                if isinstance(output, Tensor)
-                else f"that is a {type(output).__name__}"
-            )
-            raise TapError(
-                f"An output {what}: the error is taken at one tensor [..., components] with at "
-                "least one row. Choose the module with error_at, or wrap it."
-            )
-        return output
 
     @contextmanager
     def in_mode(self, mode: Mode) -> Iterator[None]:
@@ -401,23 +366,31 @@ class DFA(nn.Module):
             self._mode = before
 
 
-def _matching(module: nn.Module, globs: Sequence[str]) -> tuple[str, ...]:
-    names = [name for name, _ in module.named_modules() if name]
-    if isinstance(globs, str) or not globs:
-        raise TapError(f"taps={globs!r}: give a list of at least one glob, such as ['blocks.*'].")
-    for glob in globs:
-        if not any(_matches(name, glob) for name in names):
-            raise TapError(f"Tap {glob!r} matches no submodule: {_some_names(module)} are there.")
-    return tuple(name for name in names if any(_matches(name, glob) for glob in globs))
+def _check_unwrapped(module: nn.Module) -> None:
+    """Two wrappers around one module would cut each other's feedback off."""
+    for part in module.modules():
+        for hook in part._forward_hooks.values():
+            owner = getattr(getattr(hook, "func", hook), "__self__", None)
+            if isinstance(owner, DFA):
+                raise TapError(
+                    f"This {type(module).__name__} has feedback already: go on with the DFA that "
+                    "wraps it, or make the module anew."
+                )
 
 
-def _matches(name: str, glob: str) -> bool:
-    """Part by part: `blocks.*` is `blocks.0`, not `blocks.0.linear`."""
-    parts, patterns = name.split("."), glob.split(".")
-    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
+def _parameters(module: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
+    own = [name for name, _ in module.named_parameters()]
+    for name in names:
+        if name not in own:
+            raise TapError(f"tied={name!r} is no parameter: {', '.join(own[:12])} are.")
+    return tuple(names)
 
 
-def _some_names(module: nn.Module, limit: int = 12) -> str:
-    names = [name for name, _ in module.named_modules() if name]
-    shown = ", ".join(names[:limit]) or "none"
-    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+def _reached(tensors: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tensor | None]:
+    """What random gradients at some tensors make of the leaves' gradients."""
+    tensors = [tensor for tensor in tensors if tensor.requires_grad]
+    if not tensors:
+        return [None] * len(leaves)
+    generator = torch.Generator().manual_seed(0)
+    errors = [torch.randn(tensor.shape, generator=generator).to(tensor) for tensor in tensors]
+    return list(torch.autograd.grad(tensors, leaves, errors, retain_graph=True, allow_unused=True))
