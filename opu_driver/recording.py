@@ -1,97 +1,56 @@
-"""Recordings: frames on disk, with the patterns and the settings that made them.
+"""Recordings: frames on disk, with the patterns, the markers and the settings that made them.
 
-A recording is an HDF5 file. It grows under `NAME.partial.h5` and gets its name when it is complete.
-All room is made when it is begun, so that a block of frames changes numbers in their places and
-nothing of the file's structure; a block counts only once `done` has been raised, and that comes
-last. What a killed process leaves under the partial name opens like any other recording.
+`record` shows patterns and keeps the frames; `exposure_log.logged` keeps whatever else a bench
+does. Both write what `recording_file` describes; `Recording` reads it, and what versions before
+have written.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import accumulate, count, pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from opu_driver.bench import MARKERS, Bench
-from opu_driver.camera import CameraSettings, FrameBlock, Frames
+from opu_driver.camera import FrameBlock, Frames
 from opu_driver.damage import first_damage
-from opu_driver.device import Identity
 from opu_driver.errors import PatternError, RecordingError, SettingError
+from opu_driver.exposure_log import logged
+from opu_driver.exposure_run import CONDITIONS, RUN, Conditions, Role, Run
 from opu_driver.modulator import Patterns
+from opu_driver.recording_file import (
+    SCHEMA,
+    give_name,
+    partial_path,
+    refuse_existing,
+    require_room,
+)
 
-SCHEMA = "opu-recording 1"
+__all__ = ["Conditions", "Recording", "Role", "Run", "give_name", "partial_path", "record"]
 
-_BLOCK_BYTES = 32 * 2**20
+_FIRST_SCHEMA = "opu-recording 1"  # own frames only, frame k of pattern k modulo their number
+_BLOCK_BYTES = 64 * 2**20
 _BLOCK_FRAMES = 512
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What a bench was when it recorded.
-
-    Attributes:
-        bench: Name of the bench.
-        identities: Who the devices are: keys `modulator`, `camera`, `laser`.
-        settings: The camera's settings.
-        power_mw: Laser power, milliwatts.
-        rate_hz: Patterns a second.
-        black_level: Mean grey value without light.
-        saturation_level: Grey value of a full pixel.
-        subject: What the patterns were, in words.
-        began_at: When it began, UTC, ISO 8601.
-        software: Version of this software.
-    """
-
-    bench: str
-    identities: dict[str, Identity]
-    settings: CameraSettings
-    power_mw: float
-    rate_hz: float
-    black_level: float
-    saturation_level: float
-    subject: str
-    began_at: str
-    software: str
-
-    @classmethod
-    def of(cls, bench: Bench, subject: str) -> Self:
-        """The conditions that are in force on an open bench."""
-        return cls(
-            bench=bench.name,
-            identities=bench.identities,
-            settings=bench.settings,
-            power_mw=bench.power_mw,
-            rate_hz=bench.rate_hz,
-            black_level=bench.camera.black_level,
-            saturation_level=bench.camera.saturation_level,
-            subject=subject,
-            began_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            software=version("opu"),
-        )
-
-
-_CONDITIONS = TypeAdapter(Conditions)
+_BLOCK_S = 0.5  # of exposures, which are lost if the process is killed
 
 
 def record(
     bench: Bench,
     patterns: Patterns,
-    n_frames: int,
+    n_frames: int | None,
     path: str | Path,
     *,
     subject: str = "",
+    exposures_us: Sequence[float] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Show patterns, over and over if need be, and keep the frames.
@@ -99,10 +58,14 @@ def record(
     Args:
         bench: An open bench.
         patterns: As the modulator stores them.
-        n_frames: How many frames to take; frame k shows pattern k modulo their number.
+        n_frames: How many frames to take; frame k shows pattern k modulo their number. None to go
+            on until an exception, such as that of Ctrl-C, ends it: `give_name` then makes what
+            lies under the partial name a recording like any other.
         path: Where the recording goes, ending in `.h5`.
         subject: What the patterns are, in words, for whoever reads the recording.
-        progress: Is told (frames done, frames in all).
+        exposures_us: Exposure times, microseconds: the frames are taken once with each of them.
+            None for that of the bench, which is in force again afterwards.
+        progress: Is told (frames done, frames in all); 0 in all if nobody knows.
 
     Returns:
         The path.
@@ -110,70 +73,78 @@ def record(
     Raises:
         RecordingError: A file is in the way, the folder cannot be written, or the disk is too full.
             What was recorded until then stays under the partial name.
-        PatternError, SettingError: No patterns, or no frames asked for.
+        PatternError, SettingError: No patterns, no frames asked for, or an impossible exposure.
         FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As `Bench.stream`.
     """
     path = Path(path)
     if not len(patterns):
         raise PatternError("No patterns to record; give at least one.")
-    if n_frames < 1:
+    if n_frames is not None and n_frames < 1:
         raise SettingError(f"A recording of {n_frames} frames; at least 1.")
-    partial = partial_path(path)
-    for taken in (path, partial):
-        _refuse_existing(taken)
-    rows, columns = bench.settings.region.shape
-    frame_bytes = rows * columns * bench.settings.pixel_format.dtype.itemsize
-    _refuse_full_disk(path.parent, n_frames * frame_bytes)
-
-    step = min(max(_BLOCK_BYTES // frame_bytes, 1), _BLOCK_FRAMES, bench.modulator.capacity)
-    step = max(step - MARKERS, 1)
-    shown = np.arange(n_frames) % len(patterns)
-    batches = (patterns[shown[first : first + step]] for first in range(0, n_frames, step))
-    with _told(partial):
-        file = h5py.File(partial, "x")
-    with file:
-        with _told(partial):
-            _make_room(file, Conditions.of(bench, subject), patterns, n_frames, bench.settings)
-        done = 0
-        for sequence in bench.stream(batches):
-            with _told(partial):
-                _append(file, done, sequence)
-            done += len(sequence)
-            if progress is not None:
-                progress(done, n_frames)
-    with _told(path):
-        with partial.open("rb") as whole:
-            os.fsync(whole.fileno())
-        _refuse_existing(path)
-        partial.rename(path)
+    if n_frames is None and len(exposures_us) > 1:
+        raise SettingError(
+            f"{len(exposures_us)} exposure times and no number of frames: the second would never "
+            "come. Say how many frames to take with each."
+        )
+    bench.modulator.check_patterns(patterns)
+    for taken in (path, partial_path(path)):
+        refuse_existing(taken)
+    before = bench.settings
+    brackets = [replace(before, exposure_us=us) for us in exposures_us] or [before]
+    asked = None if n_frames is None else n_frames * len(brackets)
+    frame_bytes = before.region.height * before.region.width * before.pixel_format.dtype.itemsize
+    require_room(path.parent, (asked or 1) * frame_bytes)
+    done = 0
+    try:
+        with logged(bench, path, subject=subject, asked=asked) as log:
+            for settings in brackets:
+                bench.configure(settings)
+                for sequence in bench.stream(_batches(bench, patterns, n_frames, frame_bytes)):
+                    log.settle()
+                    done += len(sequence)
+                    if progress is not None:
+                        progress(done, asked or 0)
+    finally:
+        if exposures_us:
+            with suppress(Exception):  # an error on the way says more than one that follows it
+                bench.configure(before)
     return path
 
 
-def partial_path(path: Path) -> Path:
-    """Where a recording lies until it is complete."""
-    return path.with_suffix(f".partial{path.suffix}")
+def _batches(
+    bench: Bench, patterns: Patterns, n_frames: int | None, frame_bytes: int
+) -> Iterator[Patterns]:
+    """Patterns over and over, as many at a time as are on disk soon after."""
+    room = min(bench.modulator.capacity - (bench.frame_offset or 0), _BLOCK_FRAMES)
+    room = min(room, _BLOCK_BYTES // frame_bytes, max(round(bench.rate_hz * _BLOCK_S), 8))
+    step = max(room - MARKERS, 1)
+    for first in count(0, step):
+        last = first + step if n_frames is None else min(first + step, n_frames)
+        if last <= first:
+            return
+        yield patterns[np.arange(first, last) % len(patterns)]
 
 
 class Recording:
     """A recording, read a part at a time; use it in a `with` block.
 
     Args:
-        path: A file that `record` has written, complete or partial.
+        path: A file that `record` or `logged` has written, complete or partial.
+
+    Attributes:
+        conditions: What the bench was when it began.
+        runs: Its runs of exposures, in the order of time; none in recordings of before.
 
     Raises:
         RecordingError: It is missing, damaged, or no recording.
     """
 
+    conditions: Conditions
+    runs: tuple[Run, ...]
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        try:
-            self._file = h5py.File(self.path, "r")
-        except OSError as error:
-            reason = "it does not exist" if not self.path.exists() else str(error)
-            raise RecordingError(
-                f"The recording {path} cannot be opened: {reason}. Name a file that `opu acquire` "
-                "has written."
-            ) from error
+        self._file = _opened(self.path)
         try:
             self._read_header()
         except BaseException:
@@ -189,76 +160,184 @@ class Recording:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
         self._file.close()
 
     def __len__(self) -> int:
-        """Frames that were recorded."""
-        return self._done
+        """Frames that were recorded: patterns' own, without markers or dark frames."""
+        return len(self._own)
 
     @property
     def complete(self) -> bool:
-        """Whether all frames that were asked for are there."""
-        return self._done == self.n_asked
+        """Whether all frames that were asked for are there, and the recording was ended well."""
+        return self._complete
 
     @property
-    def n_asked(self) -> int:
-        """Frames that were asked for."""
-        return len(self._file["frames"])
+    def n_asked(self) -> int | None:
+        """Frames that were asked for; None if nobody knew."""
+        return self._asked
+
+    @property
+    def n_exposures(self) -> int:
+        """Frames of all kinds."""
+        return self._done
+
+    @property
+    def lost(self) -> int:
+        """Frames that the camera said it lost."""
+        return sum(run.lost for run in self.runs)
+
+    @property
+    def roles(self) -> NDArray[np.uint8]:
+        """uint8 `[exposure]`, a `Role` for each."""
+        if self._first_schema:
+            return np.full(self._done, Role.OWN, np.uint8)
+        roles: NDArray[np.uint8] = self._file["role"][: self._done]
+        return roles
+
+    @property
+    def own(self) -> NDArray[np.int64]:
+        """int64 `[frame]`, the numbers of the exposures that `frames` gives."""
+        return self._own
 
     @property
     def ids(self) -> NDArray[np.int64]:
-        """int64 `[frame]`, the camera's counter; it starts anew with each block."""
-        ids: NDArray[np.int64] = self._file["ids"][: self._done]
+        """int64 `[frame]`, the camera's counter; it starts anew with each run."""
+        ids: NDArray[np.int64] = self._file["ids"][: self._done][self._own]
         return ids
 
     @property
     def timestamps_us(self) -> NDArray[np.float64]:
         """float64 `[frame]`, start of exposure on the camera's clock, microseconds."""
-        times: NDArray[np.float64] = self._file["timestamps_us"][: self._done]
+        times: NDArray[np.float64] = self._file["timestamps_us"][: self._done][self._own]
         return times
 
     @property
     def patterns(self) -> Patterns:
-        """The patterns; frame k shows `patterns[k % len(patterns)]`."""
+        """All patterns that were shown, each once, markers included."""
         patterns: Patterns = self._file["patterns"][...]
         return patterns
 
+    def some_patterns(self, numbers: NDArray[np.int64]) -> Patterns:
+        """The patterns of these numbers, in this order, repeated ones too."""
+        which, place = np.unique(numbers, return_inverse=True)
+        patterns: Patterns = self._file["patterns"][which.tolist()]
+        return patterns[place]
+
+    @property
+    def shown(self) -> NDArray[np.int64]:
+        """int64 `[frame]`, which of `patterns` a frame shows."""
+        return self.pattern_numbers()[self._own]
+
+    def pattern_numbers(self, first: int = 0, last: int | None = None) -> NDArray[np.int64]:
+        """int64 `[exposure]`, which of `patterns` each exposure shows."""
+        stop = self._done if last is None else min(last, self._done)
+        if self._first_schema:
+            return np.arange(first, stop) % len(self._file["patterns"])
+        numbers: NDArray[np.int64] = self._file["shown"][first:stop]
+        return numbers
+
     def frames(self, first: int = 0, last: int | None = None) -> Frames:
         """Frames `[frame, row, column]` from number `first` up to, not including, `last`."""
-        stop = self._done if last is None else min(last, self._done)
-        frames: Frames = self._file["frames"][first:stop]
-        return frames
+        wanted = self._own[first:last]
+        breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
+        edges = [0, *breaks.tolist(), len(wanted)]
+        parts = [self._file["frames"][wanted[a] : wanted[b - 1] + 1] for a, b in pairwise(edges)
+                 if b > a]  # fmt: skip
+        if not parts:
+            empty: Frames = self._file["frames"][:0]
+            return empty
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def exposures(self, first: int = 0, last: int | None = None) -> FrameBlock:
+        """Frames of all kinds, markers included, by the numbers of their exposures."""
+        some = slice(first, self._done if last is None else min(last, self._done))
+        return FrameBlock(
+            self._file["frames"][some],
+            self._file["ids"][some],
+            self._file["timestamps_us"][some],
+            0,
+        )
+
+    def markers(self) -> Frames:
+        """The markers' frames `[sequence, 3, row, column]`: on before, on and off after each."""
+        numbers = np.flatnonzero(self.roles == Role.MARKER)
+        numbers = numbers[: len(numbers) // MARKERS * MARKERS]
+        frames = self._file["frames"]
+        shape = frames.shape[1:]
+        markers = [frames[int(number)] for number in numbers]
+        return np.array(markers, frames.dtype).reshape(-1, MARKERS, *shape)
 
     def blocks(self) -> Iterator[Frames]:
         """All frames, some megabytes at a time."""
-        step = max(_BLOCK_BYTES // max(self._file["frames"][:1].nbytes, 1), 1)
-        for first in range(0, self._done, step):
+        _, rows, columns = self._file["frames"].shape
+        frame_bytes = rows * columns * self._file["frames"].dtype.itemsize
+        step = max(_BLOCK_BYTES // max(frame_bytes, 1), 1)
+        for first in range(0, len(self), step):
             yield self.frames(first, first + step)
 
     def _read_header(self) -> None:
         schema = self._file.attrs.get("schema")
-        if schema != SCHEMA:
+        if schema not in (SCHEMA, _FIRST_SCHEMA):
             raise RecordingError(
                 f"{self.path} is no recording: its schema is {schema!r}, not {SCHEMA!r}. Name a "
                 "file that `opu acquire` has written."
             )
+        self._first_schema = schema == _FIRST_SCHEMA
         try:
-            self.conditions = _CONDITIONS.validate_json(self._file.attrs["conditions"])
+            self.conditions = CONDITIONS.validate_json(self._file.attrs["conditions"])
         except ValidationError as error:
             raise self._damaged(f"conditions, {first_damage(error)}") from error
         except KeyError as error:
             raise self._damaged("it has no conditions") from error
-        for name, axes in {"frames": 3, "ids": 1, "timestamps_us": 1, "patterns": 3}.items():
+        tables = {"ids": 1, "timestamps_us": 1}
+        tables |= {} if self._first_schema else {"shown": 1, "role": 1}
+        for name, axes in ({"frames": 3, "patterns": 3} | tables).items():
             part = self._file.get(name)
             if not isinstance(part, h5py.Dataset) or part.ndim != axes:
                 raise self._damaged(f"it has no {name}")
-        try:
-            self._done = int(self._file["done"][()])
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
-            raise self._damaged("it does not say how many frames are done") from error
-        room = min(len(self._file[name]) for name in ("frames", "ids", "timestamps_us"))
+        self._done = self._number("done", "how many frames are done")
+        room = min(len(self._file[name]) for name in ("frames", *tables))
         if not 0 <= self._done <= room:
             raise self._damaged(f"{self._done} frames are said to be done, it has room for {room}")
+        if self._first_schema:
+            self.runs = ()
+            self._asked: int | None = len(self._file["frames"])
+        else:
+            self.runs = self._read_runs()
+            asked = self._number("asked", "how many frames were asked for")
+            self._asked = None if asked < 0 else asked
+        self._own = np.flatnonzero(self.roles == Role.OWN)
+        self._complete = len(self._own) == self._asked
+        if not self._first_schema:
+            ended = bool(self._number("complete", "whether it is complete"))
+            self._complete = ended and (self._asked is None or self._complete)
+
+    def _number(self, name: str, what: str) -> int:
+        try:
+            return int(self._file[name][()])
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise self._damaged(f"it does not say {what}") from error
+
+    def _read_runs(self) -> tuple[Run, ...]:
+        """The runs whose frames are there."""
+        part = self._file.get("runs")
+        if not isinstance(part, h5py.Dataset) or part.ndim != 1:
+            raise self._damaged("it has no runs")
+        lines = part[...].tobytes().split(b"\n")[:-1]
+        try:
+            runs = [RUN.validate_json(line) for line in lines]
+        except ValidationError as error:
+            raise self._damaged(f"runs, {first_damage(error)}") from error
+        done = tuple(run for run in runs if run.first + run.count <= self._done)
+        if [run.first for run in done] != _starts(done) or (
+            self._done != sum(run.count for run in done)
+        ):
+            raise self._damaged(f"its {len(done)} runs are not its {self._done} frames")
+        return done
 
     def _damaged(self, how: str) -> RecordingError:
         return RecordingError(
@@ -266,73 +345,23 @@ class Recording:
         )
 
 
-def _make_room(
-    file: h5py.File,
-    conditions: Conditions,
-    patterns: Patterns,
-    n_frames: int,
-    settings: CameraSettings,
-) -> None:
-    file.attrs["schema"] = SCHEMA
-    file.attrs["conditions"] = _CONDITIONS.dump_json(conditions).decode()
-    file["patterns"] = patterns
-    _reserve(file, "frames", (n_frames, *settings.region.shape), settings.pixel_format.dtype)
-    _reserve(file, "ids", (n_frames,), np.dtype(np.int64))
-    _reserve(file, "timestamps_us", (n_frames,), np.dtype(np.float64))
-    file["done"] = 0
-    file.flush()
+def _starts(runs: Sequence[Run]) -> list[int]:
+    """Where runs that follow each other begin."""
+    return [0, *accumulate(run.count for run in runs)][: len(runs)]
 
 
-def _reserve(file: h5py.File, name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> None:
-    """Set room aside at once, without writing zeros into it."""
-    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    h5py.h5d.create(
-        file.id,
-        name.encode(),
-        h5py.h5t.py_create(kind),
-        h5py.h5s.create_simple(shape),
-        dcpl=properties,
-    )
-
-
-def _append(file: h5py.File, done: int, block: FrameBlock) -> None:
-    """Add a block of frames; when this returns it has left the process."""
-    rows = slice(done, done + len(block))
-    file["frames"][rows] = block.frames
-    file["ids"][rows] = block.ids
-    file["timestamps_us"][rows] = block.timestamps_us
-    file.flush()
-    file["done"][()] = done + len(block)
-    file.flush()
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _opened(path: Path) -> h5py.File:
+    """The file, also while it is being written, or as a killed process has left it."""
     try:
-        yield
-    except OSError as error:
+        try:
+            return h5py.File(path, "r")
+        except OSError as error:
+            if "open for" not in str(error) and "unable to lock" not in str(error):
+                raise
+            return h5py.File(path, "r", swmr=True)
+    except (OSError, ValueError) as error:
+        reason = "it does not exist" if not path.exists() else str(error)
         raise RecordingError(
-            f"The recording cannot be written to {path}: {error}. Name a folder that exists, that "
-            "you may write to, and that has room; frames recorded so far stay where they are."
+            f"The recording {path} cannot be opened: {reason}. Name a file that `opu acquire` "
+            "has written."
         ) from error
-
-
-def _refuse_existing(path: Path) -> None:
-    if path.exists():
-        raise RecordingError(
-            f"{path} exists already, and a recording is never overwritten. Name another file, or "
-            "move this one away."
-        )
-
-
-def _refuse_full_disk(folder: Path, needed: int) -> None:
-    with _told(folder):
-        folder = folder.resolve()
-        free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise RecordingError(
-            f"The recording takes {needed / 1e9:.3g} GB and {folder} has {free / 1e9:.3g} GB "
-            "free. Take fewer frames, or name another folder."
-        )

@@ -60,6 +60,7 @@ OWN = {
         "alp": OwnDriver("opu_driver.modulators.alp:AlpDMD"),
         "dlpc900": OwnDriver("opu_driver.modulators.dlpc900:Dlpc900DMD", "hid"),
         "display": OwnDriver("opu_driver.modulators.display:Display", "gui"),
+        "recording": OwnDriver("opu_driver.replay:ReplayedModulator"),
     },
     Kind.CAMERA: {
         "virtual": OwnDriver("opu_driver.virtual.camera:VirtualCamera"),
@@ -70,12 +71,14 @@ OWN = {
         "micromanager": OwnDriver(
             "opu_driver.cameras.micromanager:MicroManagerCamera", "micromanager"
         ),
+        "recording": OwnDriver("opu_driver.replay:ReplayedCamera"),
     },
     Kind.LASER: {
         "virtual": OwnDriver("opu_driver.virtual.laser:VirtualLaser"),
         "cobolt": OwnDriver("opu_driver.lasers.cobolt:Cobolt", "serial"),
         "obis": OwnDriver("opu_driver.lasers.obis:Obis", "serial"),
         "scpi": OwnDriver("opu_driver.lasers.scpi:Scpi", "visa"),
+        "recording": OwnDriver("opu_driver.replay:ReplayedLaser"),
     },
 }
 """Our own drivers."""

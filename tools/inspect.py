@@ -70,7 +70,7 @@ def recording_figures(recording: Recording) -> dict[str, Any]:
         "conditions": conditions,
         "frames": len(recording),
         "frames_asked_for": recording.n_asked,
-        "patterns": len(recording.patterns),
+        "patterns": len(np.unique(recording.shown)),
         "mean_grey": mean,
         "mean_fraction": light / (conditions.saturation_level - conditions.black_level),
         "contrast": deviation / light if light > 0 else float("nan"),
@@ -101,7 +101,7 @@ def recording_table(path: Path, figures: dict[str, Any]) -> Table:
     """The figures of a recording as a table for the terminal."""
     c = figures["conditions"]
     region = c.settings.region
-    missing = figures["frames_asked_for"] - figures["frames"]
+    missing = (figures["frames_asked_for"] or 0) - figures["frames"]
     carrier = figures["carrier"]
     if not isinstance(carrier, str):
         carrier = (
@@ -114,7 +114,7 @@ def recording_table(path: Path, figures: dict[str, Any]) -> Table:
         {
             "frames": f"{figures['frames']} of {region.height} × {region.width} pixels, "
             f"{c.settings.pixel_format.value}"
-            + (f"; {missing} more were asked for: it is not complete" if missing else ""),
+            + (f"; {missing} more were asked for: it is not complete" if missing > 0 else ""),
             "patterns": f"{figures['patterns']} ({c.subject})",
             "began": f"{c.began_at}, opu {c.software}",
             "bench": c.bench,

@@ -10,7 +10,8 @@ import pytest
 
 from opu_driver import simulated_bench
 from opu_driver.errors import DeviceLostError, PatternError, RecordingError, SettingError
-from opu_driver.recording import Recording, partial_path, record
+from opu_driver.recording import Recording, give_name, partial_path, record
+from opu_driver.replay import replayed_bench
 
 
 @pytest.fixture
@@ -43,7 +44,10 @@ def test_a_recording_gives_back_what_the_bench_showed_and_saw(bench, tmp_path):
         np.testing.assert_array_equal(recording.frames(), expected)
         np.testing.assert_array_equal(recording.frames(3, 5), expected[3:5])
         np.testing.assert_array_equal(np.concatenate(list(recording.blocks())), expected)
-        np.testing.assert_array_equal(recording.patterns, patterns)
+        np.testing.assert_array_equal(
+            recording.patterns[recording.shown], patterns[np.arange(10) % 4]
+        )
+        assert len(recording.patterns) == 4 + 2  # and the two of the markers
         assert (np.diff(recording.ids) == 1).all()
         assert (np.diff(recording.timestamps_us) > 0).all()
         conditions = recording.conditions
@@ -81,6 +85,8 @@ def test_impossible_requests_are_refused(bench, tmp_path):
         record(bench, patterns[:0], 4, tmp_path / "a.h5")
     with pytest.raises(RecordingError, match="GB free"):
         record(bench, patterns, 10**12, tmp_path / "a.h5")
+    with pytest.raises(SettingError, match="2 exposure times and no number"):
+        record(bench, patterns, None, tmp_path / "a.h5", exposures_us=[50, 100])
     with pytest.raises(RecordingError, match="Name a folder that exists"):
         record(bench, patterns, 4, tmp_path / "nowhere" / "a.h5")
     assert not list(tmp_path.iterdir())
@@ -112,7 +118,9 @@ def test_what_is_no_recording_is_refused_by_name(bench, tmp_path):
     assert "http" not in str(caught.value)
 
 
-@pytest.mark.parametrize("part", ["frames", "ids", "timestamps_us", "patterns"])
+@pytest.mark.parametrize(
+    "part", ["frames", "ids", "timestamps_us", "patterns", "shown", "role", "runs"]
+)
 def test_a_recording_without_one_of_its_parts_is_damaged(bench, tmp_path, part):
     path = record(bench, some_patterns(bench), 4, tmp_path / "a.h5")
     with h5py.File(path, "r+") as file:
@@ -122,7 +130,14 @@ def test_a_recording_without_one_of_its_parts_is_damaged(bench, tmp_path, part):
 
 
 @pytest.mark.parametrize(
-    ("done", "told"), [(5, "room for 4"), (-1, "room for 4"), ("all", "how many"), (None, "how")]
+    ("done", "told"),
+    [
+        (8, "room for 7"),
+        (-1, "room for 7"),
+        (6, "runs are not its 6"),
+        ("all", "how many"),
+        (None, "how"),
+    ],
 )
 def test_a_wrong_count_of_frames_is_not_believed(bench, tmp_path, done, told):
     path = record(bench, some_patterns(bench), 4, tmp_path / "a.h5")
@@ -151,7 +166,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from opu_driver import simulated_bench
-from opu_driver.recording import record
+from opu_driver.recording import Recording, give_name, partial_path, record
+from opu_driver.replay import replayed_bench
 
 with simulated_bench("quiet", seed=3, modulator={"capacity": 16}) as bench:
     patterns = bench.layout(4).render(np.eye(4, dtype=np.uint8))
@@ -184,3 +200,101 @@ def test_a_killed_process_leaves_a_readable_recording(tmp_path):
         assert off_by.mean() < 1e-4
         assert (np.diff(recording.timestamps_us) > 0).all()
     assert not path.exists()
+
+
+FULL = """
+import resource
+import sys
+from pathlib import Path
+import numpy as np
+from opu_driver import simulated_bench
+from opu_driver.errors import RecordingError
+from opu_driver.recording import Recording, give_name, partial_path, record
+from opu_driver.replay import replayed_bench
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
+with simulated_bench("quiet", seed=3, modulator={"capacity": 16}) as bench:
+    patterns = bench.layout(4).render(np.eye(4, dtype=np.uint8))
+    try:
+        record(bench, patterns, 1000, Path(sys.argv[1]), progress=lambda *told: print(*told))
+    except RecordingError as error:
+        print(error, file=sys.stderr)
+"""
+
+
+def test_a_full_disk_leaves_a_readable_recording(tmp_path):
+    pytest.importorskip("resource", reason="a limit on files stands for the full disk")
+    path = tmp_path / "full.h5"
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "cannot be written" in ended.stderr
+    reported = int(ended.stdout.splitlines()[-1].split()[0])
+    with Recording(partial_path(path)) as recording:
+        assert len(recording) == reported > 100
+        assert not recording.complete
+        assert (recording.frames().std(axis=(1, 2)) > 1).all()
+
+
+def test_a_recording_until_stopped_gets_its_name_afterwards(bench, tmp_path):
+    class StoppedError(Exception):
+        pass
+
+    def stop(done, total):
+        assert total == 0
+        if done > 20:
+            raise StoppedError
+
+    path = tmp_path / "endless.h5"
+    with pytest.raises(StoppedError):
+        record(bench, some_patterns(bench), None, path, progress=stop)
+    assert give_name(path) == path
+    with Recording(path) as recording:
+        assert len(recording) > 20
+        assert recording.n_asked is None
+        assert not partial_path(path).exists()
+    with pytest.raises(RecordingError, match="cannot be written"):
+        give_name(path)
+
+
+def test_each_exposure_time_takes_all_frames(bench, tmp_path):
+    before = bench.settings
+    path = record(bench, some_patterns(bench), 3, tmp_path / "a.h5", exposures_us=[50, 100, 200])
+    assert bench.settings == before
+    with Recording(path) as recording:
+        assert len(recording) == recording.n_asked == 9
+        assert [run.settings.exposure_us for run in recording.runs] == [50, 100, 200]
+        means = recording.frames().reshape(3, -1).mean(axis=1) - recording.conditions.black_level
+    np.testing.assert_allclose(means / means[0], [1, 2, 4], rtol=0.03)
+
+
+FIRST_SCHEMA = """{"bench": "old", "identities": {"camera": {"vendor": "v", "model": "m",
+"serial": "1", "firmware": ""}}, "settings": {"exposure_us": 100.0, "region": {"row": 0,
+"column": 0, "height": 4, "width": 6}, "pixel_format": "mono8", "gain_db": 0.0,
+"trigger": "hardware", "trigger_delay_us": 13.0}, "power_mw": 10.0, "rate_hz": 1000.0,
+"black_level": 5.0, "saturation_level": 255.0, "subject": "on", "began_at": "2026-01-01",
+"software": "0.0.9"}"""
+
+
+def test_recordings_of_the_first_schema_still_open(tmp_path):
+    path = tmp_path / "old.h5"
+    frames = np.random.default_rng(0).integers(0, 255, (5, 4, 6), np.uint8)
+    patterns = np.arange(2, dtype=np.uint8).reshape(2, 1, 1)
+    with h5py.File(path, "w") as file:
+        file.attrs["schema"] = "opu-recording 1"
+        file.attrs["conditions"] = FIRST_SCHEMA
+        file["frames"], file["patterns"] = frames, patterns
+        file["ids"], file["timestamps_us"] = np.arange(5), np.arange(5.0)
+        file["done"] = 4
+    with Recording(path) as recording:
+        assert len(recording) == 4
+        assert recording.n_asked == 5
+        assert not recording.complete
+        np.testing.assert_array_equal(recording.frames(), frames[:4])
+        np.testing.assert_array_equal(recording.shown, [0, 1, 0, 1])
+        assert recording.conditions.devices is None
+        assert recording.runs == ()
+        assert recording.lost == 0
+    with pytest.raises(RecordingError, match="cannot be replayed"):
+        replayed_bench(path)
