@@ -245,4 +245,4 @@ def _logged(path: Path, start: int, identity: str, what: str) -> list[dict[str, 
         return []
     *whole, _ = path.read_bytes()[start:].decode().split("\n")
     lines = [json.loads(line) for line in whole]
-    return [line for line in lines if (line["laser"], line["what"]) == (identity, what)]
+    return [line for line in lines if (line.get("laser"), line["what"]) == (identity, what)]

@@ -275,7 +275,7 @@ def test_alp_aravis_and_cobolt(passes, emulated_laser, alp_library):
             serial = "{serial}"
             trigger_source = "Line0"
             pitch_um = 5.5
-            trigger = "free"
+            trigger = "software"
             exposure_us = 1000.0
             region = {{ row = 0, column = 0, height = 64, width = 64 }}
 
