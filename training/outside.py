@@ -30,10 +30,10 @@ class Outside:
     Args:
         function: `[..., n]` -> `[..., width]`, of the same dtype and on the same device, in memory
             of its own.
-        width: Length of the rows that come back.
+        width: Length of the rows that come back; that of those that went by default.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], width: int) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor], width: int | None = None) -> None:
         self.function = function
         self.width = width
         self.handle = next(_handles)
@@ -41,7 +41,8 @@ class Outside:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """The function's answer; gradients end here."""
-        answer: Tensor = torch.ops.opu.outside(rows, self.handle, self.width)
+        width = rows.shape[-1] if self.width is None else self.width
+        answer: Tensor = torch.ops.opu.outside(rows, self.handle, width)
         return answer
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,9 @@ from training.dfa import DFA
 from training.encoding import Ternary
 from training.errors import TrainingError
 from training.models.mlp import mlp
+from training.physical_layer import PhysicalLayer
 from training.projector import MatrixProjector
+from training.taps import Tap
 
 pytestmark = pytest.mark.filterwarnings(  # the compiler warns of its own habit
     "ignore:.*should not be instantiated:DeprecationWarning"
@@ -148,3 +151,33 @@ def test_a_backward_pass_needs_its_compiled_model() -> None:
     gc.collect()
     with pytest.raises(TrainingError, match="keep the model"):
         loss.backward()
+
+
+def slope(a: Tensor) -> Tensor:
+    return 1 - torch.tanh(a) ** 2
+
+
+def test_gates_pixels_and_physical_layers_compile() -> None:
+    answered: list[int] = []
+
+    def numpy_tanh(a: Tensor) -> Tensor:
+        answered.append(len(a))
+        return torch.from_numpy(np.tanh(a.numpy()))
+
+    net = nn.Sequential(
+        nn.Conv2d(1, 3, 3),
+        nn.Sequential(nn.Conv2d(3, 2, 1), PhysicalLayer(numpy_tanh, slope)),
+        nn.Flatten(),
+        nn.Linear(10, 4),
+    ).double()
+    own = Tap("0", features="all", gate=torch.cos)
+    same = Tap("1", features="channels", broadcast=True)
+    matrix = torch.randn(32, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wrapped = DFA(net, CountingProjector(matrix), [own, same])
+    x, y = batch()
+    images = x[:, None, None, :].expand(8, 1, 3, 7)
+    found = gradients(compiled(wrapped), wrapped, images, y)
+    assert calls(wrapped) == 1
+    assert answered == [8]
+    assert len(found) == 6
+    assert_same(found, gradients(wrapped, wrapped, images, y))
