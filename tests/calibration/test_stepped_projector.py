@@ -38,7 +38,7 @@ def projector_on(bench: Bench, turns=FOUR_STEPS, **more: object):
     everything = reference.patterns(reference.layout(1).all_on())
     bench.fit_exposure(np.concatenate([everything, bench.layout(1).all_on()]))
     demodulate = SteppedDemodulator(SENSOR, turns, radius=RADIUS)
-    matrix = stepped_matrix(bench, reference, demodulate, N, repeats=8)
+    matrix = stepped_matrix(bench, reference, demodulate, N, repeats=4)
     return SteppedProjector(bench, reference, demodulate, matrix, **more), matrix
 
 
@@ -63,7 +63,7 @@ def test_projections_are_those_of_the_matrix(turns, scene, outputs):
     assert found.shape == (40, outputs) == (40, projector.n_outputs)
     assert np.mean(B**2) == pytest.approx(1, abs=1e-4)
     assert not found[7].any()
-    assert np.linalg.norm(found - expected) < 0.08 * np.linalg.norm(expected)
+    assert np.linalg.norm(found - expected) < 0.1 * np.linalg.norm(expected)
     assert totals["rows"] == 40
     assert totals["exposures"] == 39 * 2 * len(turns)
     assert totals["reference_exposures"] == 3 * (3 + 4 * len(turns))
@@ -87,9 +87,9 @@ def test_a_phase_that_moves_is_followed_with_four_steps_and_refused_with_two():
 
 
 def test_another_medium_is_refused():
-    with on_axis(decorrelation=1e-5, cells=(8, 8)) as bench:
+    with on_axis(decorrelation=1e-6, cells=(8, 8)) as bench:
         projector, _ = projector_on(bench)
-        bench.camera._scene.wait(25.0)
+        bench.camera._scene.wait(250.0)
         with pytest.raises(DecorrelationError, match="fidelity"):
             projector.project(ternary(2))
 
