@@ -10,6 +10,7 @@
 - Rows: how many rows of T are found from intensities alone, and how true; Gaussian rows, and pixels
   of the simulated bench with its noise.
 - Anchors: error of real linear outputs of ternary codes, over their budget.
+- Scale: how fast fields of a million outputs follow from their frames, on one core.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from benchmarks.calibration import (
     set_electrons,
     table,
 )
+from benchmarks.virtual_bench import best_of
 from calibration.anchors import AnchorBudget, AnchoredProjector
 from calibration.phase_retrieval import AmbiguousRows, expected_error, retrieve_rows
 from calibration.phase_stepping import (
@@ -329,12 +332,37 @@ def anchored() -> list[Row]:
     return rows
 
 
+def scale() -> list[Row]:
+    """Time of a field beside that of reading its frames' bytes once, in one run."""
+    rows = []
+    for shape in ((1024, 1088), (2048, 2048)):
+        frames = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
+        for turns, radius in ((FOUR_STEPS, RADIUS), (FOUR_STEPS, None), (TWO_STEPS, RADIUS)):
+            some = frames[: len(turns)]
+            demodulate = SteppedDemodulator(shape, turns, radius=radius)
+            read = best_of(partial(np.add.reduce, some.reshape(-1).view(np.uint64)), 0.3)
+            taken = best_of(partial(demodulate, some), 1.0)
+            rows.append(
+                {
+                    "sensor": "{} x {}".format(*shape),
+                    "steps": len(turns),
+                    "low pass": "no" if radius is None else f"r = {radius:g}",
+                    "outputs": demodulate.n_outputs,
+                    "fields/s": 1 / taken,
+                    "outputs/s": demodulate.n_outputs / taken,
+                    "of reading": read / taken,
+                }
+            )
+    return rows
+
+
 TABLES: dict[str, Callable[[], list[Row]]] = {
     "Phase stepping": stepping,
     "Matrix": matrices,
     "Wrong steps": wrong_steps,
     "Rows": retrieved,
     "Anchors": anchored,
+    "Scale": scale,
 }
 
 

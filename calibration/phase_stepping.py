@@ -62,7 +62,9 @@ _BLOCKS = 8  # in which the steps are measured, to see how they scatter
 class SteppedDemodulator:
     """Turns groups of frames, one for each step of the reference, into fields R* S in grey values.
 
-    It is called as `Demodulation` is, with `exposures` frames for each field. Its map is linear.
+    It is called as `Demodulation` is, with `exposures` frames for each field. Its map is linear. A
+    low pass takes a Fourier transform of the whole frame, which is periodic: towards the borders,
+    fields mix with those of the opposite ones, as in `demodulation.Demodulator`.
 
     Args:
         frame_shape: Rows and columns of a frame.
@@ -100,7 +102,8 @@ class SteppedDemodulator:
         self.frame_shape = frame_shape
         self.turns = tuple(turns)
         self.exposures = len(self.turns)
-        self._weights = step_weights(self.turns)
+        weights = step_weights(self.turns)
+        self._parts = weights.view(np.float32).reshape(self.exposures, -1)  # [step, real or both]
         self.decimation = _checked_decimation(frame_shape, radius, decimation)
         self.grid_shape = rows // self.decimation, columns // self.decimation
         self.n_modes = self.grid_shape[0] * self.grid_shape[1]
@@ -109,7 +112,7 @@ class SteppedDemodulator:
         self._dtype = np.dtype(np.float32 if real else np.complex64)
         self._mask = None if radius is None else _mask(frame_shape, radius)
         band = 1.0 if self._mask is None else float(np.mean(self._mask**2))
-        self.noise_gain = band * float(np.sum(np.abs(self._weights) ** 2))
+        self.noise_gain = band * float(np.sum(np.abs(weights) ** 2))
 
     def __call__(self, frames: Frames) -> NDArray[Any]:
         """The fields of frames.
@@ -127,8 +130,9 @@ class SteppedDemodulator:
         groups = _groups(frames, self.frame_shape, self.exposures)
         fields = np.empty((len(groups), *self.grid_shape), self._dtype)
         for field, group in zip(fields, groups, strict=True):
-            hologram = np.tensordot(self._weights, group.astype(np.float32), axes=1)
-            field[:] = self._on_grid(hologram.astype(self._dtype))
+            grey = group.astype(np.float32).reshape(self.exposures, -1)
+            hologram = (grey.T @ self._parts).view(self._dtype)
+            field[:] = self._on_grid(hologram.reshape(self.frame_shape))
         return fields
 
     def _on_grid(self, hologram: NDArray[Any]) -> NDArray[Any]:
@@ -235,6 +239,11 @@ def measure_steps(
     if len(nominal) < 4:
         raise SettingError(f"{len(nominal)} steps do not tell their phases; four or more do.")
     step_weights(nominal)
+    if frames.ndim != 3 or not len(frames):
+        raise FramesError(
+            f"Frames of shape {list(frames.shape)}; give [group x step, row, column], a group of "
+            "all steps at least."
+        )
     groups = _groups(frames, (frames.shape[1], frames.shape[2]), len(nominal))
     covariances = np.stack([np.cov(g.reshape(len(nominal), -1).astype(np.float64)) for g in groups])
     phases, field_power = _fitted(covariances.mean(axis=0), nominal)

@@ -165,6 +165,12 @@ def test_steps_are_not_measured_without_fringes():
         measure_steps(rng.poisson(100 * still).astype(np.float32))
 
 
+@pytest.mark.parametrize("shape", [(0, 16, 16), (16, 16), (6, 16, 16)])
+def test_steps_are_measured_from_whole_groups(shape):
+    with pytest.raises(FramesError):
+        measure_steps(np.zeros(shape))
+
+
 def test_three_steps_do_not_tell_their_phases():
     with pytest.raises(SettingError, match="four or more"):
         measure_steps(np.zeros((3, 16, 16)), (0, 1 / 3, 2 / 3))
