@@ -1,0 +1,151 @@
+"""What frames of speckle say about a bench: light, contrast, grain, and how steady they are.
+
+Contrast is the deviation of the grey values over their mean above black: 1 for the intensity of
+fully developed polarised speckle (Goodman, Speckle Phenomena in Optics, 2nd ed., ch. 3); a steady
+reference lowers it, fringes raise it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration import drift, grain
+from calibration.demodulation import Demodulation
+from calibration.spectrum import Spectrum, tiles
+
+_GRAIN_FRAMES = 8
+_SMALLEST_PART = 64  # pixels a side, below which a quarter of a frame tells no grain
+
+
+@dataclass(frozen=True)
+class Light:
+    """The grey values of frames.
+
+    Attributes:
+        mean: float64 `[row, column]`, mean over the frames.
+        deviation: float64 `[row, column]`, standard deviation over the frames.
+        power: float64 `[frame]`, mean grey value of each, above black.
+        contrast: Deviation over mean above black in a frame, averaged over the frames.
+        contrast_sigma: Its standard error, from the frames' scatter; NaN for one frame.
+        saturated_fraction: Fraction of full pixels; NaN where nobody knows the level.
+        darkest: Grey value that one pixel in a thousand is not brighter than.
+    """
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    power: NDArray[np.float64]
+    contrast: float
+    contrast_sigma: float
+    saturated_fraction: float
+    darkest: float
+
+    @classmethod
+    def of(
+        cls, frames: NDArray[Any], *, black_level: float, saturation_level: float | None
+    ) -> Light:
+        """The light in frames `[frame, row, column]`, taken one by one."""
+        total = np.zeros(frames.shape[1:])
+        squares = np.zeros(frames.shape[1:])
+        power, contrast, full, darkest = [], [], 0, np.inf
+        for frame in frames:
+            grey = np.asarray(frame, np.float64) - black_level
+            total += grey
+            squares += grey**2
+            power.append(float(grey.mean()))
+            contrast.append(float(grey.std()) / power[-1] if power[-1] > 0 else np.nan)
+            darkest = min(darkest, float(np.quantile(frame, 0.001)))
+            if saturation_level is not None:
+                full += int(np.count_nonzero(frame >= saturation_level))
+        count = len(frames)
+        mean = total / count
+        return cls(
+            mean + black_level,
+            np.sqrt(np.maximum(squares / count - mean**2, 0)),
+            np.array(power),
+            float(np.mean(contrast)),
+            float(np.std(contrast, ddof=1) / np.sqrt(count)) if count > 1 else np.nan,
+            np.nan if saturation_level is None else full / frames.size,
+            darkest,
+        )
+
+
+def grain_size(frames: NDArray[Any]) -> tuple[float, float] | None:
+    """The size of a speckle grain by autocorrelation, pixels, with its standard error.
+
+    The error is the scatter between the quarters of the frames; it is NaN where they are too small.
+
+    Args:
+        frames: Grey values `[frame, row, column]`.
+
+    Returns:
+        (size, error); None where neighbouring pixels have nothing in common.
+    """
+    some = np.asarray(frames[:_GRAIN_FRAMES], np.float32)
+    radius = grain.sideband_radius(Spectrum.of(tiles(some)))
+    if radius is None:
+        return None
+    rows, columns = some.shape[1] // 2, some.shape[2] // 2
+    if min(rows, columns) < _SMALLEST_PART:
+        return 0.5 / radius, np.nan
+    quarters = [some[:, a : a + rows, b : b + columns] for a in (0, rows) for b in (0, columns)]
+    radii = [grain.sideband_radius(Spectrum.of(tiles(part))) for part in quarters]
+    sizes = [0.5 / one for one in radii if one is not None]
+    error = float(np.std(sizes, ddof=1) / np.sqrt(len(sizes))) if len(sizes) > 1 else np.nan
+    return 0.5 / radius, error
+
+
+def likeness(frames: NDArray[Any]) -> NDArray[np.float64]:
+    """Correlation of each frame's grey values with those of the first, float64 `[frame]`."""
+    flat = np.asarray(frames, np.float32).reshape(len(frames), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    size = np.linalg.norm(flat, axis=1)
+    alike = (flat @ flat[0]).astype(np.float64)
+    bound = np.maximum(size * size[0], np.finfo(np.float32).tiny)
+    return np.asarray(alike / bound, np.float64)
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """The field of one pattern, frame by frame against the first.
+
+    Attributes:
+        phase_rad: float64 `[frame]`, unwrapped.
+        gain: float64 `[frame]`, modulus.
+        fidelity: float64 `[frame]`, |correlation|^2; noise lowers it, too.
+        carrier: float64 `[frame, 2]`, displacement of the carrier (row, column), cycles/pixel.
+        visibility: Mean visibility of the fringes.
+    """
+
+    phase_rad: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    fidelity: NDArray[np.float64]
+    carrier: NDArray[np.float64]
+    visibility: float
+
+    @classmethod
+    def of(
+        cls, frames: NDArray[Any], demodulate: Demodulation, *, black_level: float
+    ) -> Steadiness:
+        """That of frames `[frame, row, column]` of one pattern."""
+        fields = demodulate(frames)
+        flat = fields.reshape(len(fields), -1)
+        gains = drift.factors(flat, flat[0])
+        turned = fields * fields[0].conj()
+        steps = (
+            np.sum(turned[:, 1:] * turned[:, :-1].conj(), axis=(1, 2)),
+            np.sum(turned[:, :, 1:] * turned[:, :, :-1].conj(), axis=(1, 2)),
+        )
+        cycles = np.stack([np.angle(step) for step in steps], axis=1) / (2 * np.pi)
+        light = float(np.asarray(frames).mean(dtype=np.float64)) - black_level
+        fringes = float(np.sqrt(np.mean(np.abs(flat) ** 2, dtype=np.float64)))
+        return cls(
+            np.unwrap(np.angle(gains)),
+            np.abs(gains),
+            drift.fidelity(flat, flat[0], 0.0),
+            cycles / demodulate.decimation,
+            2 * fringes / light if light > 0 else np.nan,
+        )
