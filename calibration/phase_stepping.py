@@ -130,10 +130,18 @@ class SteppedDemodulator:
         groups = _groups(frames, self.frame_shape, self.exposures)
         fields = np.empty((len(groups), *self.grid_shape), self._dtype)
         for field, group in zip(fields, groups, strict=True):
-            grey = group.astype(np.float32).reshape(self.exposures, -1)
-            hologram = (grey.T @ self._parts).view(self._dtype)
-            field[:] = self._on_grid(hologram.reshape(self.frame_shape))
+            field[:] = self._on_grid(self._hologram(group))
         return fields
+
+    def _hologram(self, group: Frames) -> NDArray[Any]:
+        """The weighted sum of a group's frames, `[row, column]`."""
+        parts = np.zeros((*self.frame_shape, self._parts.shape[1]), np.float32)
+        for frame, weights in zip(group, self._parts, strict=True):
+            grey = frame.astype(np.float32)
+            for part, weight in enumerate(weights):
+                if weight:
+                    parts[..., part] += weight * grey
+        return parts.view(self._dtype)[..., 0]
 
     def _on_grid(self, hologram: NDArray[Any]) -> NDArray[Any]:
         """Low-passed to the speckle's band, every d-th pixel of it."""
@@ -143,7 +151,7 @@ class SteppedDemodulator:
         spectrum = scipy.fft.fft2(hologram) * self._mask
         rows, columns = self.grid_shape
         # Every d-th pixel cannot tell d x d frequencies apart: they add up.
-        folded = spectrum.reshape(d, rows, d, columns).sum(axis=(0, 2)) / d**2
+        folded = spectrum.reshape(d, rows, d, columns).sum(axis=(0, 2)) / np.float32(d**2)
         field: NDArray[Any] = scipy.fft.ifft2(folded, overwrite_x=True)
         return field if self._dtype.kind == "c" else field.real
 
