@@ -175,7 +175,6 @@ def test_alp_pylon_and_obis(passes, emulated_laser, alp_library):
     assert_skipped_no_more_than(told, "this modulator has a trigger input")
 
 
-@needs("hid", "hid")
 @needs("harvesters", "genicam")
 @needs("pyvisa_py", "visa")
 def test_dlpc900_genicam_and_scpi(passes, emulated_laser):
