@@ -140,7 +140,9 @@ class DFA(nn.Module):
         self._feedback: Feedback = Outside(self._project, projector.n_outputs)
         _check_unwrapped(module)
         for name, tap in self.taps.items():
-            module.get_submodule(name).register_forward_hook(partial(self._tap_hook, name, tap))
+            part = module.get_submodule(name)
+            hook = partial(self._tap_hook, name, tap, sharded=_is_sharded(part))
+            part.register_forward_hook(hook)
         if self.error_at.glob not in dict(module.named_modules()):
             raise TapError(
                 f"error_at={self.error_at.glob!r} is no submodule: {some_names(module)} are."
@@ -284,13 +286,20 @@ class DFA(nn.Module):
             state_dict = {**state_dict, "_extra_state": self.get_extra_state()}
         return super().load_state_dict(state_dict, strict, assign)
 
-    def _tap_hook(self, name: str, tap: Tap, _module: nn.Module, _args: Any, output: Any) -> Any:
+    def _tap_hook(
+        self, name: str, tap: Tap, module: nn.Module, _args: Any, output: Any, *, sharded: bool
+    ) -> Any:
         """Nothing flows back through a tapped output but what the sink gives it."""
         running = self._pass
         if self._mode == "bp" and running is None:
             return None
         if running is not None:
             self._check_live(running, name)
+            if _is_sharded(module) and not sharded:
+                raise TapError(
+                    f"{name!r} was sharded after it was tapped, so that its weights would not be "
+                    "gathered for the feedback. Call fully_shard first, then DFA."
+                )
             calls = 1 + sum(own is tap for _, own, _ in running.tapped)
             call = name if calls == 1 else f"{name}#{calls}"
             running.tapped.append((call, tap, tap.pick(output, name)))
@@ -376,6 +385,11 @@ def _check_unwrapped(module: nn.Module) -> None:
                     f"This {type(module).__name__} has feedback already: go on with the DFA that "
                     "wraps it, or make the module anew."
                 )
+
+
+def _is_sharded(module: nn.Module) -> bool:
+    """By the name of the class that `fully_shard` makes of the module's own."""
+    return type(module).__name__.startswith("FSDP")
 
 
 def _parameters(module: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
