@@ -40,10 +40,30 @@ class Outside:
         _LIVE[self.handle] = self
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """The function's answer; gradients end here."""
+        """The function's answer; gradients end here.
+
+        Raises:
+            TrainingError: It is not of the announced width.
+        """
         width = rows.shape[-1] if self.width is None else self.width
-        answer: Tensor = torch.ops.opu.outside(rows, self.handle, width)
+        if not torch.compiler.is_compiling():
+            return self.answer(rows.detach(), width)
+        answer: Tensor = torch.ops.opu.outside(rows.detach(), self.handle, width)
         return answer
+
+    def answer(self, rows: Tensor, width: int) -> Tensor:
+        """The function's answer, checked.
+
+        Raises:
+            TrainingError: It is not of the announced width.
+        """
+        answer = self.function(rows)
+        if answer.shape != (*rows.shape[:-1], width):
+            raise TrainingError(
+                f"An answer of shape {tuple(answer.shape)} to rows {tuple(rows.shape)}: "
+                f"{(*rows.shape[:-1], width)} was announced."
+            )
+        return answer.to(rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.function, self.width)
@@ -57,13 +77,7 @@ def _outside(rows: Tensor, handle: int, width: int) -> Tensor:
             f"What answered calls outside the graph under number {handle} is gone: keep the model "
             "as long as there are backward passes to run through it."
         )
-    answer = called.function(rows)
-    if answer.shape != (*rows.shape[:-1], width):
-        raise TrainingError(
-            f"An answer of shape {tuple(answer.shape)} to rows {tuple(rows.shape)}: "
-            f"{(*rows.shape[:-1], width)} was announced."
-        )
-    return answer.to(rows)
+    return called.answer(rows, width)
 
 
 @_outside.register_fake
