@@ -57,7 +57,9 @@ def open_frames(path: Path) -> Iterator[FrameStack]:
         RecordingError: A recording that is damaged.
     """
     if not path.exists():
-        raise FrameFileError(f"{path} does not exist. Name a file of frames, or a folder of them.")
+        raise FrameFileError(
+            f"{path} cannot be opened: it does not exist. Name a file of frames, or a folder of them."
+        )
     kind = path.suffix.lower()
     if kind in _HDF5:
         with _hdf5(path) as stack:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from calibration.carrier import MAX_SATURATED_FRACTION, Carrier, find_carrier
 from calibration.speckle import Light, Steadiness, grain_size, likeness
+from opu_driver.bench import MARKERS
 from opu_driver.errors import OpuError
 from opu_driver.exposure_run import Role
 from tools.frame_files import FrameStack
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _CARRIER_FRAMES = 32
 _SERIES_FRAMES = 64
+_COARSEST = 9.9  # pixels; coarser grains are not told apart
 
 COLUMNS = ("figure", "measured", "should be", "")
 
@@ -154,7 +156,9 @@ class FrameView:
             if self.grain is None
             else Finding(
                 "speckle grain",
-                f"{self.grain[0]:.2f}{_error(self.grain[1])} pixels",
+                f"{self.grain[0]:.2f}{_error(self.grain[1])} pixels"
+                if self.grain[0] < _COARSEST
+                else f"{_COARSEST:g} pixels or more",
                 "3 to 8 pixels",
                 3 <= self.grain[0] <= 8,
                 "Set the aperture or the magnification: finer grains cannot be resolved with their "
@@ -199,7 +203,7 @@ class FrameView:
         ]
 
     def _of_time(self) -> list[Finding]:
-        power = self.light.power
+        power = self.series.mean(axis=(1, 2), dtype=np.float64) - (self.stack.black_level or 0.0)
         found = []
         if self.missing is not None:
             found.append(
@@ -214,7 +218,13 @@ class FrameView:
         if len(power) > 1 and power.mean() > 0:
             spread = float(power.std() / power.mean())
             found.append(
-                Finding("power over time", f"{spread:.2%} rms", "below 2 % for one pattern")
+                Finding(
+                    "power over time",
+                    f"{spread:.2%} rms over {len(power)} frames of one pattern",
+                    "below 2 %",
+                    spread < 0.02,
+                    "Let the laser warm up; look at its power, and at what cuts the beam.",
+                )
             )
         if len(self.series) > 1:
             found.append(
@@ -346,7 +356,8 @@ def _series(stack: FrameStack) -> NDArray[Any]:
     """Frames of one pattern, evenly over the whole: markers where patterns differ."""
     recording = stack.recording
     if recording is not None and len(np.unique(recording.shown)) > 1:
-        numbers = np.flatnonzero(recording.roles == Role.MARKER)[::3]
+        markers = np.flatnonzero(recording.roles == Role.MARKER)
+        numbers = markers[np.arange(len(markers)) % MARKERS != MARKERS - 1]  # the last is dark
         if len(numbers) > 1:
             numbers = numbers[_evenly(len(numbers))]
             frames = [recording.exposures(int(n), int(n) + 1).frames[0] for n in numbers]

@@ -19,6 +19,7 @@ from tools.demo import demo
 from tools.devices import devices
 from tools.doctor import doctor
 from tools.emulate import emulate
+from tools.export import export
 from tools.init import init
 from tools.inspect import inspect
 from tools.interruption import InterruptError, interruptible
@@ -68,6 +69,7 @@ app.command(rich_help_panel="Bench")(calibrate)
 app.command(rich_help_panel="Bench")(view)
 app.command(rich_help_panel="Bench")(acquire)
 app.command(rich_help_panel="Bench")(inspect)
+app.command(rich_help_panel="Bench")(export)
 app.command(rich_help_panel="Bench")(compare)
 app.command(rich_help_panel="Training")(train)
 
