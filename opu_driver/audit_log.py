@@ -6,6 +6,7 @@ import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from platformdirs import user_log_path
 
@@ -29,8 +30,16 @@ class AuditLog:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
 
+    def of(self, laser: str) -> Self:
+        """The same log, whose lines say which laser they are about."""
+        return type(self)(self._path, **{**self._always, "laser": laser})
+
     def write(self, what: str, **more: str | float) -> None:
-        """Add a line: the time (UTC), the process, what happened, and its particulars."""
+        """Add a line: the time (UTC), the process, what happened, and its particulars.
+
+        Raises:
+            OSError: It cannot be written.
+        """
         if self._path is None:
             return
         line = {

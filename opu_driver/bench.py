@@ -41,6 +41,8 @@ MARKERS = 3
 
 _PROBE = np.array([1, 0, 1, 1, 0, 0, 0], bool)  # irregular, then dark for as long as frames may lag
 
+_LONGEST_LAG = 3  # dark patterns at its end
+
 SMALLEST_CAPACITY = len(_PROBE)
 """Patterns that a modulator has to hold at least."""
 
@@ -157,6 +159,8 @@ class Bench:
         self.laser = laser
         self.name = name
         self.exposures = 0
+        self.loads = 0
+        self._shown_before = 0
         self.start = start
         ceiling_mw = start.power_mw if start.ceiling_mw is None else start.ceiling_mw
         if start.power_mw > ceiling_mw:
@@ -178,7 +182,7 @@ class Bench:
     def __enter__(self) -> Self:
         devices = (self.laser, self.modulator, self.camera)
         # Devices of one scene share its clock; between others there is a line, to be measured.
-        self._frame_offset = None if any(device.address for device in devices) else 0
+        self._frame_offset = 0 if all(device.simulated for device in devices) else None
         # Emulated modulators and cameras belong to their process.
         shared = devices if self._optics is None else (self.laser,)
         addresses = [device.address for device in shared if device.address is not None]
@@ -305,21 +309,26 @@ class Bench:
             PatternError, FrameMismatchError, CaptureTimeoutError, SaturationError,
             LaserSafetyError, DeviceLostError: As `expose`.
         """
-        uploads = _Uploads(self.modulator, self._bracketed(batches))
-        with self._dark_if_cut_short(), uploads:
+        uploads = _Uploads(self, self._bracketed(batches))
+        proven = 0
+        with uploads, self._dark_if_cut_short():
             self._require_offset()
             while (shown := uploads.loaded()) is not None:
+                self._shown_before = proven
                 sequence = self._sequence(len(shown), meanwhile=uploads.begin_next)
                 self._prove(sequence)
                 yield sequence
+                proven += len(sequence)
 
     @contextmanager
     def _dark_if_cut_short(self) -> Iterator[None]:
         try:
             yield
         except BaseException:  # also that of a consumer who wants no more
-            self.camera.disarm()
-            self._light.off()
+            try:
+                self._light.off()
+            finally:
+                self.camera.disarm()
             raise
 
     def dark_frames(self, count: int) -> Frames:
@@ -337,10 +346,30 @@ class Bench:
         """
         self.darken()
         _, off = self._marker_patterns
-        self.modulator.load(np.repeat(off, count, axis=0))
-        block = self._taken(count, lambda _: None, None)
-        self._check(block, count)
-        return block.frames
+        late = self._frame_offset or 0
+        self.load(np.repeat(off, count + late, axis=0))
+        self._shown_before = 0
+        block = self._taken(count + late, lambda _: None, None)
+        self._check(block, count + late)
+        return block.frames[late:]
+
+    def load(self, patterns: Patterns) -> None:
+        """Load the modulator; what a stream had loaded before is loaded again when it is due.
+
+        Raises:
+            PatternError, DeviceStateError: As `Modulator.load`.
+        """
+        self.loads += 1
+        self.modulator.load(patterns)
+
+    @property
+    def longest_sequence(self) -> int:
+        """How many patterns the modulator holds beside the markers of a sequence.
+
+        It leaves room for the largest lag of the camera that can be measured.
+        """
+        lag = 0 if self._frame_offset == 0 else _LONGEST_LAG
+        return self.modulator.capacity - MARKERS - lag
 
     @property
     def frame_offset(self) -> int | None:
@@ -376,44 +405,47 @@ class Bench:
         """
         if not len(patterns):
             raise PatternError("No patterns to fit the exposure to; give at least one.")
-        shortest, longest = self.camera.exposure_limits_us
-        ceiling_us = longest
-        for _ in range(16):
-            sequences = []
-            for shown in self._bracketed([patterns]):
-                self.modulator.load(shown)
-                sequences.append(self._sequence(len(shown)))
-            mean, saturated = self._fill([sequence.frames for sequence in sequences])
-            exposure_us = self.settings.exposure_us
-            wanted_us = exposure_us * min(mean_fraction / max(mean, mean_fraction / 16), 16.0)
-            too_bright = saturated > saturated_fraction
-            if exposure_us <= shortest and (too_bright or mean > 1.1 * mean_fraction):
-                raise SaturationError(
-                    f"The mean is {mean:.2%} of full scale, and {saturated:.2%} of the pixels are "
-                    f"full, at {self.power_mw:g} mW and the camera's shortest exposure, "
-                    f"{shortest:g} us. Lower the laser power."
-                )
-            if too_bright:
-                ceiling_us = 0.8 * exposure_us
-            elif 0.9 <= mean / mean_fraction <= 1.1 or exposure_us >= ceiling_us < longest:
-                if self._require_offset():
-                    continue  # these frames were taken before the offset was known
-                for sequence in sequences:
-                    self._prove(sequence)
-                return ExposureAdvice(self.settings, mean, saturated)
-            elif exposure_us >= longest and mean < mean_fraction:
-                raise LowSignalError(
-                    f"The mean is {mean:.2%} of full scale at {self.power_mw:g} mW and the "
-                    f"camera's longest exposure, {longest:g} us; {mean_fraction:.2%} was asked "
-                    "for. Raise the laser power, or check that the light reaches the camera."
-                )
-            wanted_us = min(max(min(wanted_us, ceiling_us), shortest), longest)
-            wanted_us = self.camera.nearest_exposure_us(wanted_us)
-            self.configure(replace(self.settings, exposure_us=wanted_us))
-        raise LowSignalError(
-            f"No exposure time was found that gives a mean of {mean_fraction:.2%} of full scale: "
-            "the light changes between measurements. Let the laser warm up and try again."
-        )
+        self._shown_before = 0
+        with self._dark_if_cut_short():
+            shortest, longest = self.camera.exposure_limits_us
+            ceiling_us = longest
+            for _ in range(16):
+                sequences = []
+                for shown in self._bracketed([patterns]):
+                    self.load(shown)
+                    sequences.append(self._sequence(len(shown)))
+                mean, saturated = self._fill([sequence.frames for sequence in sequences])
+                exposure_us = self.settings.exposure_us
+                wanted_us = exposure_us * min(mean_fraction / max(mean, mean_fraction / 16), 16.0)
+                too_bright = saturated > saturated_fraction
+                if exposure_us <= shortest and (too_bright or mean > 1.1 * mean_fraction):
+                    raise SaturationError(
+                        f"The mean is {mean:.2%} of full scale, and {saturated:.2%} of the "
+                        f"pixels are full, at {self.power_mw:g} mW and the camera's shortest "
+                        f"exposure, {shortest:g} us. Lower the laser power."
+                    )
+                if too_bright:
+                    ceiling_us = 0.8 * exposure_us
+                elif 0.9 <= mean / mean_fraction <= 1.1 or exposure_us >= ceiling_us < longest:
+                    if self._require_offset():
+                        continue  # these frames were taken before the offset was known
+                    for sequence in sequences:
+                        self._prove(sequence)
+                    return ExposureAdvice(self.settings, mean, saturated)
+                elif exposure_us >= longest and mean < mean_fraction:
+                    raise LowSignalError(
+                        f"The mean is {mean:.2%} of full scale at {self.power_mw:g} mW and the "
+                        f"camera's longest exposure, {longest:g} us; {mean_fraction:.2%} was asked "
+                        "for. Raise the laser power, or check that the light reaches the camera."
+                    )
+                wanted_us = min(max(min(wanted_us, ceiling_us), shortest), longest)
+                wanted_us = self.camera.nearest_exposure_us(wanted_us)
+                self.configure(replace(self.settings, exposure_us=wanted_us))
+            raise LowSignalError(
+                f"No exposure time was found that gives a mean of {mean_fraction:.2%} of full "
+                "scale: the light changes between measurements. Let the laser warm up, and try "
+                "again."
+            )
 
     def _fill(self, parts: list[Frames]) -> tuple[float, float]:
         """Mean grey value as a fraction of full scale, and the fraction of full pixels."""
@@ -460,7 +492,7 @@ class Bench:
         if self._frame_offset is not None:
             return False
         on, off = self._marker_patterns
-        self.modulator.load(np.concatenate([on if lit else off for lit in _PROBE]))
+        self.load(np.concatenate([on if lit else off for lit in _PROBE]))
         frames = self._exposed(len(_PROBE), None).frames
         self._frame_offset = frame_offset(frames, _PROBE)
         if self._frame_offset is None:
@@ -524,15 +556,13 @@ class Bench:
             raise FrameMismatchError(
                 f"The modulator showed {shown} of {count} patterns. No frame of this sequence is "
                 "used; check the modulator's trigger settings.",
-                first_wrong=min(shown, count),
+                first_wrong=self._pattern_of(min(shown, count)),
             )
         return joined(blocks)
 
     def _step_through(
         self, count: int, progress: Progress, meanwhile: Callable[[], None] | None
     ) -> FrameBlock:
-        if meanwhile is not None:
-            meanwhile()
         timeout_s = self._patience_s(1)
         blocks = []
         for _ in range(count):
@@ -540,16 +570,19 @@ class Bench:
             self.camera.trigger()
             blocks.append(self.camera.read(1, timeout_s))
             progress(timeout_s)
+        if meanwhile is not None:
+            meanwhile()  # not before: steps go on with what was loaded last
         return joined(blocks)
 
     def _lost(self, blocks: list[FrameBlock], count: int, rate_hz: float) -> FrameMismatchError:
         received = sum(len(block) for block in blocks)
         # Without a gap between them, the missing frames are the first or the last: who knows.
-        first = first_slip(joined(blocks), 1e6 / rate_hz, otherwise=0) if blocks else 0
+        slip = first_slip(joined(blocks), 1e6 / rate_hz, otherwise=0) if blocks else 0
+        first = self._pattern_of(slip)
         return FrameMismatchError(
-            f"{received} frames for {count} patterns; frame {first} is the first that may belong "
-            "to another pattern. No frame of this sequence is used. Check the trigger line, or "
-            f"lower the rate of {rate_hz:g} Hz (a longer exposure does).",
+            f"{received} frames for {count} patterns, markers among them; pattern {first} is the "
+            "first whose frame may be another's. No frame of this sequence is used. Check the "
+            f"trigger line, or lower the rate of {rate_hz:g} Hz (a longer exposure does).",
             first_wrong=first,
         )
 
@@ -558,11 +591,18 @@ class Bench:
         hardware = self.settings.trigger is Trigger.HARDWARE
         slip = first_slip(block, 1e6 / self.rate_hz, otherwise=count) if hardware else count
         if slip < count or block.lost:
+            # Where the camera alone knows of a loss, it may be any frame.
+            first = self._pattern_of(slip if slip < count else 0)
             raise FrameMismatchError(
-                f"{block.lost} frames lost; from frame {slip} on, frames do not follow the "
+                f"{block.lost} frames lost; from pattern {first} on, frames do not follow the "
                 "modulator's clock. No frame of this sequence is used; check the trigger line.",
-                first_wrong=min(slip, count - 1),
+                first_wrong=first,
             )
+
+    def _pattern_of(self, frame: int) -> int:
+        """Which of the caller's patterns belongs to a frame of the present sequence."""
+        markers = 1 + (self._frame_offset or 0)
+        return self._shown_before + max(frame - markers, 0)
 
     def _prove(self, sequence: Sequence) -> None:
         """Raise unless the markers are in their places: each frame is its own pattern's."""
@@ -580,7 +620,7 @@ class Bench:
                 f"values have the variances {first:.4g}; {on:.4g}, {off:.4g}. Frames have slipped "
                 "against patterns by one or more, or no modulated light reaches the camera. No "
                 "frame of this sequence is used.",
-                first_wrong=0,
+                first_wrong=self._shown_before,
             )
 
     @property
@@ -595,11 +635,12 @@ class _Uploads:
     Where it has room for two, the next one is made and loaded while one is shown.
     """
 
-    def __init__(self, modulator: Modulator, batches: Iterator[Patterns]) -> None:
-        self._modulator = modulator
+    def __init__(self, bench: Bench, batches: Iterator[Patterns]) -> None:
+        self._bench = bench
         self._batches = batches
-        self._ahead = ThreadPoolExecutor(1) if modulator.loads_while_showing else None
-        self._begun: Future[Patterns | None] | None = None
+        ahead = bench.modulator.loads_while_showing
+        self._ahead = ThreadPoolExecutor(1, "modulator-upload") if ahead else None
+        self._begun: Future[tuple[Patterns | None, int]] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -616,17 +657,21 @@ class _Uploads:
     def loaded(self) -> Patterns | None:
         """The next batch, when it is loaded; None after the last."""
         if self._begun is None:
-            return self._load()
+            return self._load()[0]
         begun, self._begun = self._begun, None
-        return begun.result()
+        batch, its_load = begun.result()
+        if batch is not None and self._bench.loads != its_load:  # others have exposed meanwhile
+            self._bench.load(batch)
+        return batch
 
     def begin_next(self) -> None:
         """Load the batch after the one that is being shown, if there is room for it."""
         if self._ahead is not None:
             self._begun = self._ahead.submit(self._load)
 
-    def _load(self) -> Patterns | None:
+    def _load(self) -> tuple[Patterns | None, int]:
+        """The next batch, and the number of its load."""
         batch = next(self._batches, None)
         if batch is not None:
-            self._modulator.load(batch)
-        return batch
+            self._bench.load(batch)
+        return batch, self._bench.loads

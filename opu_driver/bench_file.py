@@ -146,7 +146,7 @@ def build_bench(bench_file: BenchFile, origin: str = "bench settings") -> Bench:
         isinstance(modulator, Modulator) and isinstance(camera, Camera) and isinstance(laser, Laser)
     ):
         raise TypeError("registry.find returned a class of another kind")
-    if laser.guarded:
+    if not laser.simulated:
         options = bench_file.laser.model_extra or {}
         laser = GuardedLaser(bench_file.laser.driver, options, default_path())
     if emulated is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from opu_driver.errors import DeviceStateError
 
@@ -52,13 +52,18 @@ class Device(ABC):
 
     Public methods check the state and the arguments, then call the driver's private half
     (`_open`, `_close`, ...). A driver implements only the private half.
+
+    Attributes:
+        simulated: Whether it exists in this process only, in simulated time.
     """
+
+    simulated: ClassVar[bool] = False
 
     _is_open: bool = False
 
     @classmethod
     def discover(cls) -> list[Found]:
-        """The devices of this driver that are connected now; none is opened or disturbed.
+        """The devices of this driver that are connected now; none emits, shows or takes anything.
 
         Raises:
             DriverMissingError: The driver's library is not installed.
@@ -69,7 +74,7 @@ class Device(ABC):
     def address(self) -> str | None:
         """What two processes would fight over, such as `serial COM3`; known before opening.
 
-        None for a device that exists in this process only.
+        None for one that nobody else can reach, such as a simulated one.
         """
         return None
 

@@ -72,7 +72,8 @@ class FrameMismatchError(FrameError):
     """Frames and patterns do not belong together.
 
     Attributes:
-        first_wrong: Index of the first frame that may show another pattern than its own.
+        first_wrong: Index, among the patterns given to the bench, of the first whose frame may be
+            another's.
     """
 
     def __init__(self, message: str, first_wrong: int) -> None:

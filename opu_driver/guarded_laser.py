@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from opu_driver import errors
 from opu_driver.device import Identity
@@ -21,7 +21,7 @@ from opu_driver.laser import Laser, LaserStatus
 
 log = logging.getLogger("opu.laser")
 
-_GOODBYE_S = 5.0
+_GOODBYE_S = 3.0
 
 
 class GuardedLaser(Laser):
@@ -38,8 +38,6 @@ class GuardedLaser(Laser):
         SettingError: As the driver's constructor.
     """
 
-    guarded: ClassVar[bool] = False  # it is its own guard
-
     def __init__(self, driver: str, options: Mapping[str, Any], audit_log: Path | None) -> None:
         self._driver = driver
         self._options = dict(options)
@@ -47,8 +45,10 @@ class GuardedLaser(Laser):
         # Never opened here; it checks the options and knows the address.
         self._plain = build_laser(driver, self._options)
         self._guardian: subprocess.Popen[str] | None = None
+        self._left_behind: subprocess.Popen[str] | None = None
         self._facts: dict[str, Any] = {}
         self._lost = ""
+        self._number = 0
         self._asking = threading.RLock()
         self._writing = threading.Lock()
         self._closing = threading.Event()
@@ -81,6 +81,10 @@ class GuardedLaser(Laser):
         return self._facts[name]
 
     def _open(self) -> None:
+        if self._left_behind is not None:  # it holds the line, and opening darkens as well
+            self._left_behind.kill()
+            self._left_behind.wait(_GOODBYE_S)
+            self._left_behind = None
         self._guardian = _start()
         self._lost = ""
         self._closing.clear()
@@ -98,12 +102,17 @@ class GuardedLaser(Laser):
         guardian, self._guardian = self._guardian, None
         if guardian is None:
             return
-        with self._writing, suppress(OSError):
-            _stdin(guardian).close()  # the guardian darkens, closes the laser, and ends
+        with self._writing, suppress(OSError, ValueError):
+            pipe = _stdin(guardian)
+            # Closing the pipe would do, were there not forked processes that hold it open, too.
+            pipe.write(json.dumps({"do": "close"}) + "\n")
+            pipe.close()
         try:
             guardian.wait(_GOODBYE_S)
         except subprocess.TimeoutExpired:
-            log.error("The laser's guardian does not end; it is left to darken the laser.")
+            log.error("The laser does not answer; its guardian goes on trying to darken it.")
+            self._left_behind = guardian
+            threading.Thread(target=guardian.wait, daemon=True, name="laser-guardian").start()
         if guardian.stdout is not None:
             guardian.stdout.close()
         if self._pulse is not None:
@@ -134,14 +143,16 @@ class GuardedLaser(Laser):
             guardian = self._guardian
             if guardian is None:
                 raise DeviceLostError(self._lost or "The laser has no guardian; open it.")
+            self._number += 1
+            answer: dict[str, Any] = {}
             try:
-                self._send({"do": what, **arguments})
-                line = "" if guardian.stdout is None else guardian.stdout.readline()
-            except (OSError, ValueError):
-                line = ""
-            if not line:
+                self._send({"do": what, "number": self._number, **arguments})
+                while answer.get("number") != self._number:  # an interrupt may have left old ones
+                    answer = json.loads(
+                        "" if guardian.stdout is None else guardian.stdout.readline()
+                    )
+            except (OSError, ValueError):  # also an answer that is none: the pipe's end
                 self._rescue(guardian)
-            answer = json.loads(line)
         if "error" in answer:
             raise getattr(errors, answer["error"])(answer["message"])
         return answer["value"]
@@ -202,7 +213,8 @@ class GuardedLaser(Laser):
 def _start() -> subprocess.Popen[str]:
     apart: dict[str, Any] = {"start_new_session": True}  # the terminal's Ctrl-C is not for it
     if sys.platform == "win32":
-        apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        # A console of its own, too: closing a console ends all that share it.
+        apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     return subprocess.Popen(
         [sys.executable, "-c", "from opu_driver.guardian import main; main()"],
         stdin=subprocess.PIPE,
@@ -211,6 +223,10 @@ def _start() -> subprocess.Popen[str]:
         encoding="utf-8",
         **apart,
     )
+
+
+def _stdout(guardian: subprocess.Popen[str]) -> Any:
+    return guardian.stdout
 
 
 def _stdin(guardian: subprocess.Popen[str]) -> Any:

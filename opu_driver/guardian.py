@@ -15,7 +15,8 @@ Requests, and what their answers carry in `value`:
     arm: ceiling_mw                  nothing
     emit / darken / disarm / close   nothing
 
-A refusal carries the name and the text of the error in `error` and `message` instead.
+A refusal carries the name and the text of the error in `error` and `message` instead. Requests have
+a `number`, which their answers repeat: an owner that was interrupted in its waiting knows old ones.
 """
 
 from __future__ import annotations
@@ -28,22 +29,26 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TextIO
 
 from opu_driver.audit_log import AuditLog
-from opu_driver.errors import DeviceStateError, LaserSafetyError, OpuError
+from opu_driver.errors import DeviceError, DeviceStateError, LaserSafetyError, OpuError
 from opu_driver.laser import ArmedToken, Laser
 
-BEAT_S = 0.15
+BEAT_S = 0.1
 """Time between two beats of the owner."""
 
-SILENCE_S = 0.6
+SILENCE_S = 0.75
 """Silence of the owner after which the light goes off."""
 
 _POLL_S = 0.2  # between two looks at interlock, key and faults
+
+_LISTEN_S = 0.05  # between two looks at how long the owner has been silent
+
+_PATIENCE_S = 60.0  # with a laser that does not answer when its owner is gone
 
 
 class Guardian:
@@ -61,14 +66,17 @@ class Guardian:
         self._shone = False  # whether it did when it was asked last
         self._polled = 0.0
         self._why_dark = ""
+        self._must_be_dark = False  # whether it was told to be dark, and has not confirmed it
+        self._ended = False
         self._audit = AuditLog(None)
 
     def serve(self, requests: SimpleQueue[str | None]) -> None:
-        """Serve until the owner is gone, that is until None comes; dark at the end."""
+        """Serve until the owner says so or is gone, that is until None comes; dark at the end."""
         try:
-            while True:
+            while not self._ended:
+                watched = self._lit or self._must_be_dark
                 try:
-                    line = requests.get(timeout=_POLL_S if self._lit else None)
+                    line = requests.get(timeout=_POLL_S if watched else None)
                 except Empty:
                     line = ""
                 if line is None:
@@ -82,24 +90,30 @@ class Guardian:
         if not line:
             return
         request = json.loads(line)
-        what = request.pop("do")
+        what, number = request.pop("do"), request.pop("number", 0)
         if what == "silent":
             if self._lit:
-                self._darken(f"the owner has been silent for {SILENCE_S:g} s")
+                self._darken(
+                    f"the owner has been silent for {SILENCE_S:g} s (it hung, or called something "
+                    "that held Python for so long)"
+                )
             return
         try:
             value = getattr(self, f"_do_{what}")(**request)
         except OpuError as error:
-            self._audit.write(f"{what} refused", why=str(error))
-            self._answer({"error": type(error).__name__, "message": str(error)})
+            self._note(f"{what} refused", why=str(error))
+            self._answer({"number": number, "error": _our_class(error), "message": str(error)})
         else:
-            self._answer({"value": value})
+            self._answer({"number": number, "value": value})
 
     def _poll(self) -> None:
         """Look after the light at least every `_POLL_S`, whatever the owner does."""
-        if not self._lit or time.monotonic() - self._polled < _POLL_S:
+        if not (self._lit or self._must_be_dark) or time.monotonic() - self._polled < _POLL_S:
             return
         self._polled = time.monotonic()
+        if self._must_be_dark:
+            self._try_to_darken()
+            return
         try:
             self._device.check()
         except OpuError as error:
@@ -114,11 +128,20 @@ class Guardian:
     def _do_open(self, driver: str, options: dict[str, Any], audit: str | None) -> dict[str, Any]:
         from opu_driver.driver_options import build_laser
 
+        try:
+            self._audit = AuditLog(Path(audit) if audit else None)
+            self._audit.write("opening", owner=os.getppid())
+        except OSError as error:
+            raise DeviceError(
+                f"The laser's audit log {audit} cannot be written ({error}), and without it nobody "
+                "could tell what the laser did. Make room or mend its rights; it is at "
+                "opu_driver.audit_log.default_path()."
+            ) from error
         laser = build_laser(driver, options)
         laser.open()
         self._laser = laser
-        self._audit = AuditLog(Path(audit) if audit else None, laser=str(laser.identity))
-        self._audit.write("opened, dark", owner=os.getppid())
+        self._audit = self._audit.of(str(laser.identity))
+        self._note("opened, dark", owner=os.getppid())
         return {
             "identity": asdict(laser.identity),
             "wavelength_nm": laser.wavelength_nm,
@@ -130,10 +153,10 @@ class Guardian:
         # Some lasers emit seconds after they were told to: one that does not emit is watched until
         # it has been turned off.
         if self._lit and self._shone and not status.emitting:
-            self._audit.write(
-                "found dark", why=status.obstacle or "the laser has turned itself off"
-            )
+            self._note("found dark", why=status.obstacle or "the laser has turned itself off")
         self._shone = status.emitting
+        if self._why_dark and not status.fault:
+            status = replace(status, fault=f"its guardian has darkened it, since {self._why_dark}")
         return asdict(status)
 
     def _do_get_power(self) -> float:
@@ -141,13 +164,13 @@ class Guardian:
 
     def _do_set_power(self, power_mw: float) -> float:
         accepted = self._device.set_power_mw(power_mw)
-        self._audit.write("power", power_mw=accepted)
+        self._note("power", power_mw=accepted)
         return accepted
 
     def _do_arm(self, ceiling_mw: float) -> None:
         self._token = self._device.arm("the owner of the guardian", ceiling_mw)
         self._why_dark = ""
-        self._audit.write("armed", ceiling_mw=ceiling_mw)
+        self._note("armed", ceiling_mw=ceiling_mw)
 
     def _do_emit(self) -> None:
         if self._why_dark:
@@ -161,47 +184,74 @@ class Guardian:
         self._lit = True  # before, so that no way out of the next line leaves it unwatched
         self._device.emit(self._token)
         self._polled = time.monotonic()
-        self._audit.write("emission on", power_mw=self._device.power_mw)
+        self._note("emission on", power_mw=self._device.power_mw)
 
     def _do_darken(self) -> None:
+        self._must_be_dark = True  # until it has said so
         self._device.darken()
-        self._lit = False
-        self._audit.write("emission off")
+        self._is_dark("emission off")
 
     def _do_disarm(self) -> None:
         self._token = None
+        self._must_be_dark = True
         self._device.disarm()
-        self._lit = False
-        self._audit.write("disarmed, dark")
+        self._is_dark("disarmed, dark")
 
     def _do_close(self) -> None:
-        device, self._laser = self._device, None
-        self._lit = False
-        self._token = None
-        device.close()
-        self._audit.write("closed, dark")
+        self._ended = True  # what is left to do is done at the end
 
     def _darken(self, why: str) -> None:
         self._why_dark = why
-        self._audit.write("emission off by the guardian", why=why)
+        self._must_be_dark = True
+        self._try_to_darken()
+        self._note("emission off by the guardian", why=why)
+
+    def _try_to_darken(self) -> None:
         try:
             self._device.darken()
-            self._lit = False
-        except OpuError as error:  # it stays lit for us: the next poll tries again
-            self._audit.write("emission off failed", why=str(error))
+        except OpuError as error:  # the next poll tries again
+            self._note("emission off failed", why=str(error))
+        else:
+            self._is_dark("dark")
+
+    def _is_dark(self, what: str) -> None:
+        self._lit = self._must_be_dark = False
+        self._note(what)
 
     def _end(self) -> None:
-        if self._laser is None:
-            return
-        if self._lit:
-            self._audit.write("emission off by the guardian", why="the owner is gone")
+        """Leave the laser dark and closed, and try again for a while if it does not answer."""
         laser, self._laser = self._laser, None
+        if laser is None:
+            return
+        lit = self._lit
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                if laser.is_open:
+                    laser.close()
+                else:
+                    laser.open().close()  # opening darkens
+                break
+            except OpuError as error:
+                self._note("the laser could not be darkened", why=str(error))
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(_POLL_S)
+        if lit:
+            self._note("emission off by the guardian", why="the owner is gone")
+        self._note("closed, dark")
+
+    def _note(self, what: str, **more: str | float) -> None:
+        """Write to the audit log; a full disk must not come between a laser and its guardian."""
         try:
-            laser.close()
-        except OpuError as error:
-            self._audit.write("the laser could not be darkened", why=str(error))
-            raise
-        self._audit.write("closed, dark")
+            self._audit.write(what, **more)
+        except OSError as error:
+            print(f"opu guardian: {what} (the audit log fails: {error})", file=sys.stderr)
+
+
+def _our_class(error: OpuError) -> str:
+    """The nearest class that the owner knows, too."""
+    return next(c.__name__ for c in type(error).__mro__ if c.__module__ == OpuError.__module__)
 
 
 def _listen(lines: TextIO, requests: SimpleQueue[str | None]) -> None:
@@ -216,7 +266,7 @@ def _listen(lines: TextIO, requests: SimpleQueue[str | None]) -> None:
 
     def watch() -> None:
         nonlocal told
-        while not gone.wait(SILENCE_S / 6):
+        while not gone.wait(_LISTEN_S):
             silent = time.monotonic() - last > SILENCE_S
             if silent and not told:
                 requests.put('{"do": "silent"}')
@@ -235,6 +285,8 @@ def main() -> None:
     """Guard the laser that the owner at the other end of standard input opens."""
     # Whatever a vendor's library prints goes to standard error: answers are alone on their pipe.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    if sys.stderr is None:  # a Windows program without a console
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     requests: SimpleQueue[str | None] = SimpleQueue()
 

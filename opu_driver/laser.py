@@ -8,7 +8,6 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from opu_driver.device import Device
 from opu_driver.errors import LaserSafetyError, SettingError
@@ -16,6 +15,8 @@ from opu_driver.errors import LaserSafetyError, SettingError
 log = logging.getLogger("opu.laser")
 
 _POLL_S = 0.1
+
+_ROUNDING = 1e-6  # part of a power below which two are the same
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,9 @@ class Laser(Device):
 
     Every command that touches the light is logged to the logger `opu.laser`.
 
-    Attributes:
-        guarded: Whether the light is real: a bench file's laser is then driven by a process of
-            its own that ends emission if this one dies (`opu_driver.guardian`).
+    A bench file's laser, unless it is `simulated`, is driven by a process of its own that ends the
+    emission if this one dies (`opu_driver.guardian`).
     """
-
-    guarded: ClassVar[bool] = True
 
     _token: ArmedToken | None = None
 
@@ -114,6 +112,7 @@ class Laser(Device):
         Raises:
             SettingError: Outside `power_limits_mw`; nothing was changed.
             LaserSafetyError: Above the ceiling that the laser is armed with; nothing was changed.
+                Or the laser made more of it than the ceiling allows; it is dark.
         """
         self._require_open()
         low, high = self.power_limits_mw
@@ -123,7 +122,14 @@ class Laser(Device):
             _require_below(power_mw, self._token)
         log.info("%s: power %g mW", self.identity, power_mw)
         self._set_power_mw(power_mw)
-        return self._get_power_mw()
+        in_force = self._get_power_mw()
+        if self._token is not None and in_force > power_mw:  # a laser sets its power in steps
+            try:
+                _require_below(in_force, self._token)
+            except LaserSafetyError:
+                self.darken()
+                raise
+        return in_force
 
     def arm(self, holder: str, ceiling_mw: float) -> ArmedToken:
         """Ask for the right to emit; no light yet.
@@ -252,7 +258,7 @@ class Laser(Device):
 
 
 def _require_below(power_mw: float, token: ArmedToken) -> None:
-    if power_mw > token.ceiling_mw:
+    if not power_mw <= token.ceiling_mw * (1 + _ROUNDING):
         raise LaserSafetyError(
             f"power_mw = {power_mw:g}; the laser is armed up to {token.ceiling_mw:g} mW. Lower the "
             "power, or raise ceiling_mw in the bench file if the bench is safe with it."

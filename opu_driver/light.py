@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
-from opu_driver.errors import DeviceStateError, LaserSafetyError, OpuError, SettingError
+from opu_driver.errors import DeviceStateError, LaserSafetyError, SettingError
 from opu_driver.laser import ArmedToken, Laser, log
 
 Progress = Callable[[float], None]
@@ -101,20 +101,19 @@ class Light:
             if self._laser.emitting:
                 self._look()
             else:
+                self._need_for(allowance_s)  # also if the next line is interrupted on its way back
                 self._laser.emit(self._token)
-                self._laser.wait_until_warm(self._warm_up_s)
+                self._warm_up()
             self._need_for(allowance_s)
         try:
             yield self._need_for
         finally:
             with self._lock:
                 self._need_for(0.0)
-                emitting = self._laser.emitting
-        if not emitting:
-            self._tripped = self._tripped or (
-                "the laser went dark during a sequence, because the interlock opened or somebody "
-                "turned it off"
-            )
+                status = self._laser.status
+        if not status.emitting:
+            why = status.obstacle or "the interlock opened for a moment, or somebody turned it off"
+            self._trip(f"the laser went dark during a sequence ({why})")
             raise LaserSafetyError(
                 f"No frame of this sequence is used: {self._tripped}. Find out why, then close and "
                 "open the bench."
@@ -126,7 +125,7 @@ class Light:
 
     def _need_for(self, seconds: float) -> None:
         # A simulated laser harms nobody, and simulated frames take the time that they take.
-        lasting = math.inf if self._laser.address is None and seconds > 0 else seconds
+        lasting = math.inf if self._laser.simulated and seconds > 0 else seconds
         self._needed_until = time.monotonic() + lasting
 
     def _require_trusted(self) -> None:
@@ -141,10 +140,10 @@ class Light:
             with self._lock:
                 try:
                     self._look_after()
-                except OpuError as error:
+                except Exception as error:  # whatever it is, the watch goes on
                     self._trip(f"the light could not be watched ({error})")
                     log.error("The bench's light goes off: %s", error)
-                    with suppress(OpuError):
+                    with suppress(Exception):
                         self._laser.darken()
 
     def _look_after(self) -> None:
@@ -156,8 +155,17 @@ class Light:
             self._look()
 
     def _look(self) -> None:
-        try:
+        with self._tripping():
             self._laser.check()
+
+    def _warm_up(self) -> None:
+        with self._tripping():
+            self._laser.wait_until_warm(self._warm_up_s)
+
+    @contextmanager
+    def _tripping(self) -> Iterator[None]:
+        try:
+            yield
         except LaserSafetyError as error:
             self._trip(f"something ended the emission ({error})")
             raise

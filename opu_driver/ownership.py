@@ -22,11 +22,11 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from opu_driver.errors import DeviceBusyError
+from opu_driver.errors import DeviceBusyError, DeviceError
 
 
 def default_folder() -> Path:
-    """Where the locks of this machine lie, for all its users."""
+    """Where the locks lie: for all users of the machine, or of the folder for temporary files."""
     return Path(tempfile.gettempdir()) / "opu-locks"
 
 
@@ -62,33 +62,49 @@ class Ownership(AbstractContextManager["Ownership"]):
         self._held.close()
 
     def _taken(self, address: str) -> FileLock:
-        if not self._folder.is_dir():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._folder.chmod(0o777)  # other users' processes lock here, too
         name = hashlib.sha256(address.encode()).hexdigest()[:16]
         lock = FileLock(self._folder / f"{name}.lock", mode=0o666, timeout=0)
         owner = self._folder / f"{name}.owner"
         try:
+            if not self._folder.is_dir():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._folder.chmod(0o777)  # other users' processes lock here, too
             lock.acquire()
-        except Timeout:
-            raise DeviceBusyError(
-                f"{address} is in use by {_named(owner)}. Close the bench there, or end that "
-                "process, and try again."
-            ) from None
-        owner.unlink(missing_ok=True)
-        owner.write_text(json.dumps(_myself(address)), encoding="utf-8")
+            owner.unlink(missing_ok=True)
+            owner.write_text(json.dumps(_myself(address)), encoding="utf-8")
+        except OSError as error:
+            lock.release()
+            if isinstance(error, Timeout):
+                raise self._refusal(address, owner) from None
+            raise DeviceError(
+                f"{address} cannot be locked against other processes: {error}. Mend the rights of "
+                f"{self._folder}, or delete it while no bench is open."
+            ) from error
         return lock
+
+    def _refusal(self, address: str, owner: Path) -> DeviceBusyError:
+        return DeviceBusyError(
+            f"{address} is in use by {_named(owner)}. Close the bench there, or end that process, "
+            "and try again."
+        )
 
 
 def _myself(address: str) -> dict[str, str | int]:
     return {
         "address": address,
         "process": os.getpid(),
-        "user": getpass.getuser(),
+        "user": _user(),
         "host": platform.node(),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200],
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user without a name
+        return "a user without a name"
 
 
 def _named(owner: Path) -> str:

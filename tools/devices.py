@@ -58,14 +58,14 @@ def devices(json: JsonOption = None) -> None:
 
 
 def driver_states() -> list[DriverState]:
-    """All drivers of this machine, virtual ones left out."""
+    """All drivers of this machine but those of no device: virtual ones, and recordings."""
     from opu_driver.registry import Kind, names
 
     return [
         _state(kind, name)
         for kind in Kind
         for name in names(kind)
-        if not name.startswith("virtual")
+        if not name.startswith(("virtual", "recording"))
     ]
 
 

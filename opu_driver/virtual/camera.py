@@ -37,6 +37,8 @@ class VirtualCamera(Camera):
             that is not positive.
     """
 
+    simulated = True
+
     def __init__(
         self,
         scene: Scene,

@@ -20,7 +20,7 @@ class VirtualLaser(Laser):
         SettingError: A number that is not positive.
     """
 
-    guarded = False
+    simulated = True
 
     def __init__(
         self, scene: Scene, max_power_mw: float = 100.0, wavelength_nm: float = 532.0

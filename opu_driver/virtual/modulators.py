@@ -28,6 +28,8 @@ class VirtualModulator(Modulator):
             reference arm left out, or more than `MAX_MIRRORS` mirrors, or a number is not positive.
     """
 
+    simulated = True
+
     _model: str
 
     def __init__(

@@ -28,7 +28,12 @@ def conforms(tmp_path):
         result = subprocess.run(
             command,
             cwd=tmp_path,
-            env={**os.environ, "PYTEST_ADDOPTS": "", **(environment or {})},
+            env={
+                **os.environ,
+                "PYTEST_ADDOPTS": "",
+                "XDG_STATE_HOME": str(tmp_path / "state"),  # the audit log of tests alone
+                **(environment or {}),
+            },
             capture_output=True,
             text=True,
             timeout=280,

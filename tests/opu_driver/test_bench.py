@@ -61,15 +61,90 @@ def test_no_slipped_frame_is_ever_returned(count, faulty):
         with pytest.raises(FrameError) as caught:
             bench.expose(patterns)
         if isinstance(caught.value, FrameMismatchError):
-            assert 0 <= caught.value.first_wrong <= edge + 1
+            assert 0 <= caught.value.first_wrong <= edge
         assert len(bench.expose(patterns)) == count  # the bench works on after the fault
 
 
 def test_the_error_names_the_first_wrong_frame():
     with simulated_bench("quiet", faults={"dropped_triggers": [7]}) as bench:
-        with pytest.raises(FrameMismatchError, match="frame 7 is the first") as caught:
+        with pytest.raises(FrameMismatchError, match="pattern 6 is the first") as caught:
             bench.expose(random_patterns(bench, 20))
-        assert caught.value.first_wrong == 7
+        assert caught.value.first_wrong == 6  # the first edge is the marker's
+
+
+def test_the_first_wrong_one_is_counted_over_all_patterns_of_a_stream():
+    with simulated_bench("quiet", faults={"dropped_triggers": [13 + 3]}) as bench:
+        patterns = random_patterns(bench, 10)
+        with pytest.raises(FrameMismatchError) as caught:
+            list(bench.stream([patterns, patterns]))
+        assert caught.value.first_wrong == 10 + 2
+
+
+class TwoBuffers(VirtualDMD):
+    """A DMD that takes the next batch while it shows one, as an ALP does."""
+
+    @property
+    def loads_while_showing(self):
+        return True
+
+    def _load(self, patterns):
+        shown = self._shown
+        super()._load(patterns)
+        self._shown = shown  # of the batch that is being shown
+
+
+@pytest.fixture
+def two_buffers(monkeypatch):
+    monkeypatch.setattr("opu_driver.virtual.modulators.VirtualDMD", TwoBuffers)
+
+
+@pytest.mark.parametrize("trigger", ["hardware", "software"])
+def test_batches_that_are_loaded_ahead_keep_their_frames(two_buffers, trigger):
+    with simulated_bench("quiet", camera={"trigger": trigger}) as bench:
+        patterns = random_patterns(bench, 12)
+        whole = bench.expose(patterns).reshape(12, -1).astype(float)
+        parts = list(bench.stream([patterns[:4], patterns[4:8], patterns[8:]]))
+        again = np.concatenate([part.frames for part in parts]).reshape(12, -1).astype(float)
+        assert (np.corrcoef(whole, again)[:12, 12:].argmax(axis=1) == np.arange(12)).all()
+
+
+def test_what_is_exposed_in_between_does_not_take_the_place_of_a_loaded_batch(two_buffers):
+    with simulated_bench("quiet") as bench:
+        patterns = random_patterns(bench, 8)
+        others = random_patterns(bench, 4, seed=9)
+        whole = bench.expose(patterns).reshape(8, -1).astype(float)
+        again = []
+        for part in bench.stream([patterns[:4], patterns[4:]]):
+            again.append(part.frames)
+            bench.expose(others)
+        again = np.concatenate(again).reshape(8, -1).astype(float)
+        assert (np.corrcoef(whole, again)[:8, 8:].argmax(axis=1) == np.arange(8)).all()
+
+
+def test_the_light_is_off_before_a_slow_batch_is_waited_for(two_buffers):
+    with simulated_bench("quiet") as bench:
+        patterns = random_patterns(bench, 2)
+        dark = []
+
+        def slow():
+            yield patterns
+            for _ in range(100):
+                time.sleep(0.02)
+                if not bench.laser.emitting:
+                    dark.append(True)
+                    break
+            yield patterns
+
+        for _ in bench.stream(slow()):
+            break
+        assert dark
+
+
+def test_the_light_is_off_when_no_exposure_could_be_fitted():
+    with simulated_bench("quiet", electrons_per_nj=5e3) as bench:
+        with pytest.raises(SaturationError):
+            bench.fit_exposure(random_patterns(bench, 4))
+        assert not bench.laser.emitting
 
 
 def test_a_lost_camera_is_told():
@@ -290,6 +365,7 @@ def test_a_modulator_without_a_trigger_line_is_stepped_or_refused(monkeypatch):
 class LaggingCamera(VirtualCamera):
     """A camera on a line of its own that is exposed `lag` times before the first pattern."""
 
+    simulated = False
     lag = 1
 
     @property
@@ -326,6 +402,31 @@ def test_a_constant_lag_of_the_camera_is_measured_and_made_up_for(lagging, lag):
         many = random_patterns(bench, 20)
         assert len(bench.expose(many)) == 20
         assert bench.fit_exposure(patterns).mean_fraction == pytest.approx(0.125, rel=0.1)
+
+
+def test_dark_frames_are_all_dark_whatever_the_lag(lagging):
+    with lagging(2) as bench:
+        bench.expose(random_patterns(bench, 4))
+        frames = bench.dark_frames(4)
+        assert len(frames) == 4
+        assert frames.mean(axis=(1, 2)) == pytest.approx(bench.camera.black_level, abs=1.0)
+
+
+def test_the_watch_goes_on_whatever_goes_wrong_in_it(monkeypatch):
+    with simulated_bench("quiet", laser={}) as bench:
+        bench._light._idle_after_s = 0.1
+        bench.expose(random_patterns(bench, 2))
+        check = bench.laser.check
+        monkeypatch.setattr(bench.laser, "check", lambda: 1 / 0)
+        bench._light._need_for(5.0)
+        deadline = time.monotonic() + 10
+        while bench.laser.emitting and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not bench.laser.emitting
+        monkeypatch.setattr(bench.laser, "check", check)
+        assert bench._light._watch.is_alive()
+        with pytest.raises(LaserSafetyError, match="could not be watched"):
+            bench.expose(random_patterns(bench, 2))
 
 
 def test_a_lag_that_changes_is_a_mismatch(lagging):
