@@ -23,7 +23,8 @@ class Alignment:
     """Angles of one probe batch.
 
     Attributes:
-        feedback: Degrees between feedback and true gradient at each tap, over the whole batch.
+        feedback: Degrees between feedback and true gradient at each tap, over the whole batch; by
+            the names of the feedback points. Where nothing below a tap learns there is none.
         weights: Degrees between the gradients of each tapped module's parameters.
         cost: What the probe cost: counts of the projector's account, such as `exposures`.
     """
@@ -77,6 +78,7 @@ def _gradients(
     """Gradients at each tap, and of each tapped module's parameters, in one mode."""
     with undisturbed(model), model.in_mode(mode), torch.enable_grad():
         recorded = model.record(inputs)
+        taps = {name: tap for name, tap in recorded.taps if tap.requires_grad}
         owners = [
             (name, parameter)
             for name in model.tap_names
@@ -85,10 +87,10 @@ def _gradients(
         ]
         gradients = torch.autograd.grad(
             loss(recorded.output, targets),
-            [*(tap for _, tap in recorded.taps), *(parameter for _, parameter in owners)],
+            [*taps.values(), *(parameter for _, parameter in owners)],
         )
-    at_taps = dict(zip((name for name, _ in recorded.taps), gradients, strict=False))
+    at_taps = dict(zip(taps, gradients, strict=False))
     of_weights: dict[str, list[Tensor]] = {}
-    for (name, _), gradient in zip(owners, gradients[len(recorded.taps) :], strict=True):
+    for (name, _), gradient in zip(owners, gradients[len(taps) :], strict=True):
         of_weights.setdefault(name, []).append(gradient)
     return at_taps, of_weights

@@ -77,3 +77,16 @@ def test_measuring_disturbs_nothing(mode: str) -> None:
 def test_angles_of_nothing_are_nothing() -> None:
     assert math.isnan(angle_deg([torch.zeros(3)], [torch.ones(3)]))
     assert angle_deg([torch.tensor([1.0, 0.0])], [torch.tensor([1.0, 1.0])]) == pytest.approx(45)
+
+
+def test_angles_of_every_feedback_point_that_learns() -> None:
+    """A shared module has one a run, a frozen one none."""
+    shared = nn.Sequential(nn.Linear(9, 9), nn.Tanh())
+    net = nn.Sequential(nn.Linear(20, 9), shared, nn.Linear(9, 9), nn.Linear(9, 4))
+    net.insert(2, shared)
+    net[3].requires_grad_(False)
+    model = DFA(net, DenseProjector(4, 36, seed=0), taps=["0", "1", "3"])
+    angles = measure_alignment(model, *probe(), functional.cross_entropy)
+    assert list(angles.feedback) == ["0", "1", "1#2"]
+    assert list(angles.weights) == ["0", "1"]
+    assert angles.cost == {"rows": 64}
