@@ -58,7 +58,7 @@ def open_frames(path: Path) -> Iterator[FrameStack]:
     """
     if not path.exists():
         raise FrameFileError(
-            f"{path} cannot be opened: it does not exist. Name a file of frames, or a folder of them."
+            f"{path} cannot be opened: it does not exist. Name a file or a folder of frames."
         )
     kind = path.suffix.lower()
     if kind in _HDF5:
