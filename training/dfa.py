@@ -73,11 +73,18 @@ class DFA(nn.Module):
 
     Exactly one projector call is made in each backward pass, and none in the forward pass.
 
+    The wrapper goes where a module goes: into `torch.compile(model, fullgraph=True)`, into
+    `DistributedDataParallel(model)`, around a module that `fully_shard` has sharded. Checkpoint
+    blocks with `use_reentrant=False`; to compile them as well, set
+    `torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint`, since taps are noted in
+    the forward pass alone.
+
     Attributes:
         mode: `"dfa"`; `"bp"`, ordinary backpropagation; or `"shallow"`, no feedback at all, so
             that only what lies above the taps learns (parameters below get no gradient).
         loss_scale: What multiplies the loss besides the reduction: a number, or a function such as
-            `torch.amp.GradScaler.get_scale`. Only encoders with an absolute threshold need it.
+            `torch.amp.GradScaler.get_scale`; 1/n if the losses of n parts are accumulated. Only
+            encoders with an absolute threshold need it.
 
     Args:
         module: Any module.

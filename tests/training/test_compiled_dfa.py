@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from training.dfa import DFA
 from training.encoding import Ternary
@@ -181,3 +182,22 @@ def test_gates_pixels_and_physical_layers_compile() -> None:
     assert answered == [8]
     assert len(found) == 6
     assert_same(found, gradients(wrapped, wrapped, images, y))
+
+
+class Checkpointed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        net = mlp((7, 6, 5, 4), seed=1).double()
+        self.blocks, self.head = net.blocks, net.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(checkpoint(self.blocks, x, use_reentrant=False))
+        return logits
+
+
+def test_checkpointed_blocks_compile() -> None:
+    wrapped, (x, y) = DFA(Checkpointed(), model().projector, taps=["blocks.*"]), batch()
+    expected = gradients(wrapped, wrapped, x, y)
+    with torch._dynamo.config.patch(skip_fwd_side_effects_in_bwd_under_checkpoint=True):
+        assert_same(gradients(compiled(wrapped), wrapped, x, y), expected)
+    assert calls(wrapped) == 2
