@@ -166,7 +166,8 @@ class FrameView:
             )
         )
         if isinstance(self.carrier, str) or self.steady is None:
-            return [size, Finding("carrier", "none", "one", False, str(self.carrier))]
+            none = Finding("carrier of speckle", "none", "one", False, str(self.carrier))
+            return [size, none, *_plain_fringes(self.stack.frames[0])]
         c = self.carrier
         reach = max(abs(c.row), abs(c.column)) + c.radius
         return [
@@ -346,6 +347,23 @@ class FrameView:
             "frames of one pattern (the markers, where there are several patterns), each against "
             "the first.",
         )
+
+
+def _plain_fringes(frame: NDArray[Any]) -> list[Finding]:
+    """The frequency of the fringes of a hologram without speckle, if it has any."""
+    from calibration.tone import find_tone
+
+    try:
+        tone = find_tone(frame)
+    except OpuError:
+        return []
+    return [
+        Finding(
+            "plain fringes",
+            f"({tone.row:+.6f} ± {tone.row_sigma:.1g}, {tone.column:+.6f} ± "
+            f"{tone.column_sigma:.1g}) cycles/pixel, amplitude {tone.amplitude:.3g}",
+        )
+    ]
 
 
 def _error(sigma: float) -> str:

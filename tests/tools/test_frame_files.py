@@ -119,6 +119,7 @@ def test_a_measured_hologram_of_another_program_is_inspected(opu, holograms, tmp
     ending = opu("inspect", holograms / "Neuron_1.tif", "--html=page.html", "--json=a.json")
     assert ending.code == 0, ending.err
     assert "1 frames of 1024 × 1024 pixels" in ending.out
+    assert "(+0.0682" in ending.out  # its plain fringes, at (0.068213, 0.068221) cycles/pixel
     assert (tmp_path / "page.html").read_text().count("data:image/png") >= 3
     assert opu("inspect", holograms / "hologram_cell.npz").code == 0
 
