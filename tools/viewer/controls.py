@@ -72,6 +72,7 @@ class Controls:
         self._bench_parts: list[QWidget] = []
         self.widget = self._assembled()
         self._connect()
+        self.show(live.status)
 
     def show(self, status: Status) -> None:
         """Show what is in force; what somebody is just editing is left alone."""
@@ -87,22 +88,25 @@ class Controls:
         if status.settings is None or status.limits is None:
             return
         before, self._shown = self._shown, status
+        region, pattern = status.settings.region, status.pattern
         if before is None or before.limits != status.limits:
             self._limit(status.limits)
+        values: list[tuple[QSpinBox | QDoubleSpinBox, float]] = [
+            (self.exposure_us, status.settings.exposure_us),
+            (self.gain_db, status.settings.gain_db),
+            (self.power_mw, status.power_mw),
+        ]
         if before is None or before.settings != status.settings:
-            region = status.settings.region
             where = (region.row, region.column, region.height, region.width)
-            for box, value in zip(self.region, where, strict=True):
-                _put(box, value)
-        _put(self.exposure_us, status.settings.exposure_us)
-        _put(self.gain_db, status.settings.gain_db)
-        _put(self.power_mw, status.power_mw)
-        if before is None or before.pattern != status.pattern:
+            values += zip(self.region, where, strict=True)
+        if before is None or before.pattern != pattern:
             self.kind.blockSignals(True)
-            self.kind.setCurrentText(status.pattern.kind.value)
+            self.kind.setCurrentText(pattern.kind.value)
             self.kind.blockSignals(False)
-            _put(self.inputs, status.pattern.inputs)
-            _put(self.which, status.pattern.which)
+            values += [(self.inputs, pattern.inputs), (self.which, pattern.which)]
+        for box, value in values:
+            if before is None or not box.hasFocus():
+                _put(box, value)
         self.which.setEnabled(
             self.kind.isEnabled() and self.kind.currentText() in (Kind.RANDOM, Kind.ONE)
         )
@@ -186,7 +190,7 @@ class Controls:
         column.addStretch(1)
         self._bench_parts = [
             self.exposure_us, self.gain_db, self.power_mw, self.fit, *self.region,
-            self.apply_region, self.whole_sensor, self.kind, self.inputs, self.which, self.n_frames,
+            self.apply_region, self.whole_sensor, self.kind, self.inputs, self.n_frames,
         ]  # fmt: skip
         return whole
 
@@ -215,9 +219,7 @@ def _count(name: str, least: int = 0) -> QSpinBox:
 
 
 def _put(box: QSpinBox | QDoubleSpinBox, value: float) -> None:
-    """Show a value, unless somebody is editing the box."""
-    if box.hasFocus():
-        return
+    """Show a value that is in force."""
     box.blockSignals(True)
     if isinstance(box, QSpinBox):
         box.setValue(int(value))

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -26,8 +27,9 @@ from opu_driver import Bench
 from opu_driver.bench import MARKERS, SMALLEST_CAPACITY, Sequence
 from opu_driver.camera import CameraSettings
 from opu_driver.errors import DeviceLostError, FrameError, OpuError
+from opu_driver.exposure_log import logged
 from opu_driver.modulator import Patterns
-from opu_driver.recording import partial_path, record
+from opu_driver.recording_file import partial_path, require_room
 from tools.viewer.glimpse import Glimpse, GreyRange
 from tools.viewer.shown_pattern import ShownPattern
 
@@ -36,6 +38,7 @@ _MOST_FRAMES = 32  # of a sequence: whatever is asked for waits for its end
 _RATE_OVER_S = 2.0
 _PATIENCE_S = 0.5  # before frames that could not be trusted are tried anew
 _JOIN_S = 20.0
+_BY_HAND = "The laser does not obey: switch it off by hand!"
 
 
 class State(StrEnum):
@@ -91,7 +94,7 @@ class Status:
 
     Attributes:
         state: What it does.
-        emitting: Whether light comes out of the laser; None if it could not be asked.
+        emitting: Whether light comes out of the laser; None if it does not obey any more.
         power_mw: The power that is set, milliwatts.
         settings: The camera's; None before the bench was first open.
         limits: None before the bench was first open.
@@ -118,10 +121,6 @@ class Status:
     trouble: bool = False
 
 
-class _RecordingStoppedError(Exception):
-    """Somebody wants no more frames of a recording."""
-
-
 class Live:
     """A bench in a thread of its own. It opens at once, and shows until it is closed.
 
@@ -143,6 +142,7 @@ class Live:
         self._stop_recording = threading.Event()
         self._paused = False
         self._untrusted = False
+        self._obeys = True
         self._patterns: Patterns | None = None
         self._restored: tuple[CameraSettings, float] | None = None
         self._taken: deque[tuple[float, int]] = deque()
@@ -162,12 +162,11 @@ class Live:
     def darken(self) -> None:
         """Turn the light off, at once; the bench closes, and stays dark until `reopen`.
 
-        Raises:
-            DeviceError: The laser does not obey: switch it off by hand.
+        The status says so if the laser does not obey.
         """
         self._dark.set()
         self._wake.set()
-        self._bench.darken()
+        self._turn_off()
         threading.Thread(target=self._keep_dark, daemon=True, name="dark-key").start()
 
     def reopen(self) -> None:
@@ -227,22 +226,19 @@ class Live:
         self._ask(do)
 
     def record(self, path: Path, n_frames: int) -> None:
-        """Record frames of the pattern that is shown; see `opu_driver.recording.record`."""
+        """Record frames of the pattern that is shown, and show them; see `exposure_log.logged`."""
         self._ask(lambda: self._record(path, n_frames))
 
     def stop_recording(self) -> None:
-        """End a recording early; what there is of it stays under its partial name."""
+        """End a recording early; it holds the frames until then."""
         self._stop_recording.set()
 
     def close(self) -> None:
         """Darken, and close the bench."""
         self._ending.set()
-        try:
-            if self._thread.is_alive():
-                self.darken()
-        finally:
-            self._wake.set()
-            self._thread.join(_JOIN_S)
+        if self._thread.is_alive():
+            self.darken()
+        self._thread.join(_JOIN_S)
 
     def _ask(self, wish: Callable[[], None]) -> None:
         self._wishes.put(wish)
@@ -270,11 +266,25 @@ class Live:
     def _keep_dark(self) -> None:
         """Whoever was about to turn the light on as it was turned off finds it off again."""
         while self._dark.is_set() and self._status.state.open:
-            try:
-                self._bench.darken()
-            except OpuError as error:
-                self._tell(emitting=None, message=_named(error), trouble=True)
+            self._turn_off()
             time.sleep(0.02)
+
+    def _turn_off(self) -> None:
+        try:
+            self._bench.darken()
+        except OpuError as error:
+            self._obeys = False
+            self._tell(emitting=None, message=f"{_BY_HAND} {_named(error)}", trouble=True)
+        else:
+            self._obeys = True
+
+    @contextmanager
+    def _dark_at_the_end(self) -> Iterator[None]:
+        """A closed laser cannot be asked any more, so it is seen to obey before."""
+        try:
+            yield
+        finally:
+            self._turn_off()
 
     def _run(self) -> None:
         while not self._ending.is_set():
@@ -289,7 +299,7 @@ class Live:
         """Open the bench, and show until there is an end to it."""
         self._tell(state=State.OPENING, message="", trouble=False)
         try:
-            with self._bench:
+            with self._bench, self._dark_at_the_end():
                 self._begin()
                 while not self._over:
                     self._grant_wishes()
@@ -311,24 +321,19 @@ class Live:
         self._tell_settings()
 
     def _rest(self, failure: str) -> None:
+        if not self._obeys:
+            failure = f"{_BY_HAND} {failure}".rstrip()
         state = State.FAILED if failure else State.DARK
         if self._ending.is_set() and not failure:
             state = State.CLOSED
         self._tell(
             state=state,
-            emitting=self._light_left_on(),
+            emitting=False if self._obeys else None,
             rate_hz=0.0,
             recorded=None,
             message=failure or self._status.message,
             trouble=bool(failure) or self._status.trouble,
         )
-
-    def _light_left_on(self) -> bool | None:
-        """Whether there is light though the bench is closed; None if the laser does not say."""
-        try:
-            return self._bench.laser.emitting
-        except OpuError:
-            return None
 
     def _grant_wishes(self) -> None:
         self._wake.clear()
@@ -410,33 +415,32 @@ class Live:
 
     def _record(self, path: Path, n_frames: int) -> None:
         self._stop_recording.clear()
-
-        def tell(done: int, total: int) -> None:
-            self._tell(recorded=(done, total), frames=self._status.frames + done - told[0])
-            told[0] = done
-            if self._stop_recording.is_set() and done < total:
-                raise _RecordingStoppedError
-
-        told = [0]
-        self._tell(state=State.RECORDING, emitting=True, recorded=(0, n_frames), message="")
+        region, dtype = self._bench.settings.region, self._bench.settings.pixel_format.dtype
+        subject = str(self._status.pattern)
+        require_room(path.parent, n_frames * region.height * region.width * dtype.itemsize)
+        done = 0
+        self._tell(state=State.RECORDING, recorded=(0, n_frames), message="", trouble=False)
         try:
-            record(
-                self._bench,
-                self._shown(),
-                n_frames,
-                path,
-                subject=str(self._status.pattern),
-                progress=tell,
-            )
-        except _RecordingStoppedError:
-            self._tell(message=f"Stopped: {told[0]} frames are in {partial_path(path)}.")
+            with logged(self._bench, path, subject=subject, asked=n_frames) as log:
+                for sequence in self._bench.stream(self._batches_of(n_frames)):
+                    log.settle()
+                    done += len(sequence)
+                    self._note(sequence)
+                    self._tell(recorded=(done, n_frames))
         except OpuError as error:
-            if told[0]:
+            if done:
                 error.add_note(f"The frames until then are in {partial_path(path)}.")
             raise
-        else:
-            self._tell(message=f"{n_frames} frames are in {path}.")
-        self._tell(state=State.LIVE, recorded=None, trouble=False)
+        message = f"{done} of {n_frames} frames are in {path}."
+        self._tell(state=State.LIVE, recorded=None, message=message)
+
+    def _batches_of(self, n_frames: int) -> Iterator[Patterns]:
+        """The pattern so often, or until somebody wants no more."""
+        left = n_frames
+        while left > 0 and not (self._stop_recording.is_set() or self._over):
+            batch = self._batch()[:left]
+            left -= len(batch)
+            yield batch
 
 
 def _named(error: BaseException) -> str:

@@ -24,7 +24,7 @@ class Playback:
         conditions = recording.conditions
         self.rate_hz = min(conditions.rate_hz, _FASTEST_HZ)
         self._grey = GreyRange(conditions.black_level, conditions.saturation_level)
-        self._period = len(recording.patterns)
+        self._shown = recording.shown
         self._playing_since: tuple[float, int] | None = None
         self._position = 0
         self._newest = self._glimpse(0)
@@ -80,9 +80,10 @@ class Playback:
             self._newest = self._glimpse(position)
 
     def _glimpse(self, position: int) -> Glimpse:
-        """The frame, and the next one that shows the same pattern."""
+        """The frame, and its neighbour if that shows the same pattern."""
         frame = self.recording.frames(position, position + 1)[0]
-        same = position + self._period
-        same = same if same < len(self) else position - self._period
-        again = self.recording.frames(same, same + 1)[0] if same >= 0 else None
-        return Glimpse(position, frame, again, None, self._grey)
+        for other in (position + 1, position - 1):
+            if 0 <= other < len(self) and self._shown[other] == self._shown[position]:
+                again = self.recording.frames(other, other + 1)[0]
+                return Glimpse(position, frame, again, None, self._grey)
+        return Glimpse(position, frame, None, None, self._grey)

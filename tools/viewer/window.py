@@ -111,11 +111,8 @@ class Window(QMainWindow):
     def darken(self) -> None:
         """Turn the laser off, at once."""
         if isinstance(self.feed, Live):
-            try:
-                self.feed.darken()
-            except OpuError as error:
-                self._tell(f"THE LASER DOES NOT OBEY, switch it off by hand. {error}")
-            self._refresh()
+            self.feed.darken()
+            self._show_status()
 
     def remark(self, text: str) -> None:
         """Say something for some seconds."""
@@ -310,7 +307,7 @@ class Window(QMainWindow):
             self.history.add(reading)
             self.spectrum.show(reading)
             self.traces.show(self.history, now_s)
-        looked_at = self.field.widget.isVisible()
+        looked_at = not self.field.widget.visibleRegion().isEmpty()
         if reading is not None and looked_at and reading.number != self._field_of:
             self._field_of = reading.number
             self.field.show(reading.field)
