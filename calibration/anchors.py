@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from calibration.errors import CodesError
 from calibration.hadamard import HadamardVectors
 from calibration.saturation import checked_saturation
-from opu_driver.bench import MARKERS, Bench
+from opu_driver.bench import Bench
 from opu_driver.camera import Frames
 from opu_driver.errors import SettingError
 
@@ -83,11 +83,12 @@ class AnchoredProjector:
             raise SettingError(
                 f"binning = {binning}; it has to divide the frame's {rows} x {columns} pixels."
             )
-        self._most = min(_LONGEST, bench.modulator.capacity - MARKERS) // EXPOSURES
+        self._most = min(_LONGEST, bench.longest_sequence) // EXPOSURES
         if self._most < 1:
             raise SettingError(
-                f"A modulator that holds {bench.modulator.capacity} patterns; a row takes "
-                f"{EXPOSURES} beside {MARKERS} markers. Raise its capacity."
+                f"A modulator that holds {bench.modulator.capacity} patterns has room for "
+                f"sequences of {bench.longest_sequence}; a row takes {EXPOSURES}. "
+                "Raise its capacity."
             )
         self._bench = bench
         self._layout = bench.layout(n_inputs + n_anchor)

@@ -71,7 +71,11 @@ def _checked(codes: Tensor, n_inputs: int) -> NDArray[np.int16]:
         raise CodesError(
             f"Codes of shape {list(codes.shape)}; this projector takes [rows, {n_inputs}]."
         )
-    values = codes.detach().cpu().numpy()
+    held = codes.detach().cpu()
+    # NumPy has no bfloat16; float32 holds all that the half formats hold.
+    values = (
+        held.float() if held.dtype.itemsize < 4 and held.is_floating_point() else held
+    ).numpy()
     if values.dtype.kind not in "biuf":
         raise CodesError(f"Codes of {codes.dtype}; give integers of a real dtype.")
     if values.dtype.kind == "f":

@@ -39,7 +39,7 @@ from calibration.transmission_matrix import (
     solved_blocks,
 )
 from calibration.verdict import QualityLimits
-from opu_driver.bench import MARKERS, Bench
+from opu_driver.bench import Bench
 from opu_driver.errors import SettingError
 from opu_driver.layout import Layout
 from opu_driver.modulator import Patterns
@@ -53,6 +53,7 @@ SMALLEST_FIDELITY = 0.8
 _CARRIER_FRAMES = 8
 
 _SEQUENCE_BYTES = 1 << 28  # what the frames of one sequence may take
+_SHORTEST_ROOM = 4  # exposures of one vector, by any method
 
 
 def calibrate(
@@ -130,13 +131,18 @@ def plan_for(
     """What `calibrate` would show on an open bench, with the same arguments.
 
     Raises:
-        SettingError: An argument out of its limits.
+        SettingError: An argument out of its limits, or a modulator that holds too few patterns.
         PatternError: The modulator cannot show what the method asks for.
     """
     chosen = Method.of(method, n_inputs, repeats=repeats, seed=seed)
+    if bench.longest_sequence < _SHORTEST_ROOM:
+        raise SettingError(
+            f"A modulator that holds {bench.modulator.capacity} patterns has room for sequences of "
+            f"{bench.longest_sequence}; a calibration takes {_SHORTEST_ROOM}. Raise its capacity."
+        )
     settings = bench.settings
     frame_bytes = math.prod(settings.region.shape) * settings.pixel_format.dtype.itemsize
-    room = min(bench.modulator.capacity - MARKERS, max(_SEQUENCE_BYTES // frame_bytes, 4))
+    room = min(bench.longest_sequence, max(_SEQUENCE_BYTES // frame_bytes, _SHORTEST_ROOM))
     plan = Plan(chosen, seed, room)
     layout = bench.layout(n_inputs)
     chosen.scheme.patterns(layout, np.ones((1, n_inputs), np.uint8))

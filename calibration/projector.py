@@ -60,6 +60,7 @@ log = logging.getLogger("opu.projector")
 
 _SEQUENCE = 512  # exposures in one sequence, at most,
 _SEQUENCE_BYTES = 1 << 28  # and what their frames may take
+_SHORTEST_SEQUENCE = 3  # the two exposures of a bit plane, and a reference between them
 
 _COMPARED = 1 << 24  # products of T that a sequence's fidelity may cost
 _BLOCK = 16  # pairs that are combined at a time, so that they stay in the cache
@@ -146,7 +147,7 @@ class OpticalProjector:
 
     Raises:
         StaleCalibrationError: The calibration does not fit the bench.
-        SettingError: A number out of its limits.
+        SettingError: A number out of its limits, or a modulator that holds too few patterns.
     """
 
     def __init__(
@@ -172,6 +173,12 @@ class OpticalProjector:
         ):
             if not 0 <= value <= 1:
                 raise SettingError(f"{name} = {value:g}; it is a fraction, from 0 to 1.")
+        if bench.longest_sequence < _SHORTEST_SEQUENCE:
+            raise SettingError(
+                f"A modulator that holds {bench.modulator.capacity} patterns has room for "
+                f"sequences of {bench.longest_sequence}; a projection takes {_SHORTEST_SEQUENCE}. "
+                "Raise its capacity."
+            )
         self.n_inputs = calibration.n_inputs
         self.n_outputs = calibration.n_outputs
         self.last: ProjectionRecord | None = None
@@ -183,7 +190,6 @@ class OpticalProjector:
         self._exposure_us = exposure_us
         self._recalibrate = recalibrate
         self._phase_walk = PhaseWalk()
-        self._first_gain: complex | None = None
         self._all_on = bench.layout(1).all_on()
         self._totals = _Totals()
         self._use(calibration)
@@ -197,6 +203,7 @@ class OpticalProjector:
         self.calibration = calibration
         self._demodulate = calibration.demodulator()
         self._reference = _reference(calibration)
+        self._first_gain: complex | None = None
 
     def fingerprint(self) -> str:
         """Identity of B."""
@@ -283,7 +290,7 @@ class OpticalProjector:
         most = min(
             _SEQUENCE,
             max(_SEQUENCE_BYTES // frame_bytes, 2),
-            self._bench.modulator.capacity - MARKERS,
+            self._bench.longest_sequence,
         )
         first = 0
         while first < len(planes):

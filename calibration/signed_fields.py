@@ -9,7 +9,8 @@ from calibration.complementary_pairs import ComplementaryPairs
 from calibration.saturation import checked_saturation
 from calibration.scheme import Fields, products
 from calibration.vectors import Bits
-from opu_driver.bench import MARKERS, Bench
+from opu_driver.bench import Bench
+from opu_driver.errors import SettingError
 
 _LONGEST = 64  # vectors in a sequence
 
@@ -37,6 +38,7 @@ def signed_fields(
 
     Raises:
         StaleCalibrationError: The calibration does not fit the bench.
+        SettingError: `all_on` of other modes, or a modulator that does not hold one vector.
         PatternError: Vectors that the modulator cannot show.
         SaturationError, FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As
             `Bench.stream`.
@@ -44,12 +46,21 @@ def signed_fields(
     calibration.check(bench)
     scheme, demodulate = ComplementaryPairs(), calibration.demodulator()
     common = calibration.T.sum(axis=1) + 2 * calibration.bias
+    if all_on is not None and all_on.shape != common.shape:
+        raise SettingError(
+            f"all_on of shape {list(all_on.shape)}; the calibration has [{len(common)}] modes."
+        )
     if all_on is not None:
         # A medium that moves keeps its power; an estimate of it has less, the less it is known.
         power = np.linalg.norm(common)
         common = all_on + 2 * calibration.bias
         common *= np.float32(power / np.linalg.norm(common))
-    step = min(_LONGEST, scheme.most(bench.modulator.capacity - MARKERS))
+    step = min(_LONGEST, scheme.most(bench.longest_sequence))
+    if not step:
+        raise SettingError(
+            f"A modulator that holds {bench.modulator.capacity} patterns has room for sequences of "
+            f"{bench.longest_sequence}; a vector takes {scheme.steps}. Raise its capacity."
+        )
     runs = [bits[first : first + step] for first in range(0, len(bits), step)]
     shown = (scheme.patterns(calibration.layout, run) for run in runs)
     signed = []

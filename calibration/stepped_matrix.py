@@ -22,7 +22,7 @@ from calibration.hadamard import HadamardVectors
 from calibration.phase_stepping import SteppedDemodulator
 from calibration.scheme import products
 from calibration.stepped_reference import SteppedReference, stepped_fields
-from opu_driver.bench import MARKERS, Bench
+from opu_driver.bench import Bench
 from opu_driver.errors import SettingError
 
 _LONGEST = 128  # vectors in a sequence, at most
@@ -82,7 +82,7 @@ def stepped_matrix(
         raise SettingError(f"repeats = {repeats}; at least 1.")
     vectors, scheme = HadamardVectors(n_inputs, repeats), ComplementaryPairs()
     layout = reference.layout(n_inputs)
-    room = (bench.modulator.capacity - MARKERS) // (2 * len(reference.turns))
+    room = bench.longest_sequence // (2 * len(reference.turns))
     step = min(_LONGEST, max(room, 1))
     batches = [
         scheme.patterns(layout, vectors.bits(range(k, min(k + step, vectors.count))))

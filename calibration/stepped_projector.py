@@ -66,7 +66,7 @@ class SteppedProjector:
         min_fidelity: float = 0.9,
         max_saturated_fraction: float = 1e-3,
     ) -> None:
-        room = (bench.modulator.capacity - MARKERS) // demodulate.exposures - _BRACKETS
+        room = bench.longest_sequence // demodulate.exposures - _BRACKETS
         if rows_between < 1 or room < 2 or not 0 <= min_fidelity <= 1:
             raise SettingError(
                 f"rows_between = {rows_between}, min_fidelity = {min_fidelity:g}, and room for "

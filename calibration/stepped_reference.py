@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from calibration.phase_stepping import FOUR_STEPS, SteppedDemodulator
 from calibration.saturation import checked_saturation
-from opu_driver.bench import MARKERS, Bench
+from opu_driver.bench import Bench
 from opu_driver.errors import PatternError, SettingError
 from opu_driver.layout import Layout
 from opu_driver.modulator import Patterns
@@ -166,12 +166,12 @@ def stepped_fields(
             `Bench.stream`.
     """
     steps = len(reference.turns)
-    most = (bench.modulator.capacity - MARKERS) // steps
+    most = bench.longest_sequence // steps
     if demodulate.exposures != steps or not most:
         raise SettingError(
             f"A reference of {steps} steps, a demodulator for {demodulate.exposures}, a modulator "
-            f"with room for {bench.modulator.capacity} patterns, {MARKERS} of them markers: the "
-            "steps have to be as many, and one group of them has to fit."
+            f"with room for sequences of {bench.longest_sequence} patterns: the steps have to "
+            "be as many, and one group of them has to fit."
         )
     batches = (
         reference.patterns(batch[first : first + most])

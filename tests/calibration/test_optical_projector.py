@@ -115,7 +115,9 @@ def test_the_error_is_what_theory_says(electrons: float) -> None:
         assert projector.last.snr**-0.5 == pytest.approx(error, rel=0.2)
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.int64, torch.bfloat16, torch.float16, torch.float64]
+)
 def test_integers_of_any_dtype_are_shown(projector: OpticalProjector, dtype: torch.dtype) -> None:
     projected = projector.project(ternary(3).to(dtype))
     assert torch.isfinite(projected).all()

@@ -15,7 +15,7 @@ from calibration.pipeline import calibrate
 from calibration.quality import correlation, relative_error
 from calibration.signed_fields import signed_fields
 from opu_driver import simulated_bench
-from opu_driver.errors import SaturationError
+from opu_driver.errors import SaturationError, SettingError
 
 BENCH_SEED = 1
 CalibrationOf = Callable[[str, int], Calibration]
@@ -36,6 +36,15 @@ def test_no_vectors_have_no_fields(calibration_of: CalibrationOf) -> None:
     calibration = calibration_of("realistic", 10)
     with simulated_bench("realistic", BENCH_SEED) as bench:
         assert signed_fields(bench, calibration, np.zeros((0, 10), np.uint8)).shape == (0, 1024)
+        assert bench.exposures == 0
+
+
+def test_a_field_of_other_modes_is_refused(calibration_of: CalibrationOf) -> None:
+    calibration = calibration_of("realistic", 10)
+    with simulated_bench("realistic", BENCH_SEED) as bench:
+        with pytest.raises(SettingError, match=r"shape \[1023\]; .* \[1024\] modes"):
+            bits = np.eye(10, dtype=np.uint8)
+            signed_fields(bench, calibration, bits, all_on=np.ones(1023, np.complex64))
         assert bench.exposures == 0
 
 
