@@ -75,7 +75,7 @@ def _means(stack: FrameStack, recording: Recording) -> NDArray[Any]:
         exposure[run.first : run.first + run.count] = run.settings.exposure_us
     exposure = exposure[recording.own]
     new = (np.diff(recording.shown) != 0) | (np.diff(exposure) != 0)
-    parts = np.split(stack.frames, np.flatnonzero(new) + 1)
+    parts = np.split(np.asarray(stack.frames), np.flatnonzero(new) + 1)
     return np.stack([part.mean(axis=0, dtype=np.float64) for part in parts]).astype(np.float32)
 
 
@@ -116,4 +116,5 @@ def _zarr(place: Path, frames: NDArray[Any]) -> None:
     array = zarr.create_array(
         str(place), shape=frames.shape, chunks=(1, *frames.shape[1:]), dtype=frames.dtype
     )
-    array[:] = frames
+    for k, frame in enumerate(frames):
+        array[k] = frame

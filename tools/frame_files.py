@@ -48,6 +48,42 @@ class FrameStack:
         return len(self.frames)
 
 
+class RecordedFrames:
+    """The frames of a recording as an array that is read from disk where it is indexed.
+
+    Args:
+        recording: An open recording.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        none = recording.frames(0, 0)
+        self.dtype = none.dtype
+        self.shape = (len(recording), *none.shape[1:])
+        self.size = int(np.prod(self.shape))
+
+    def __len__(self) -> int:
+        return len(self._recording)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        for block in self._recording.blocks():
+            yield from block
+
+    def __getitem__(self, some: int | slice | NDArray[np.int64]) -> NDArray[Any]:
+        numbers = np.arange(len(self))[some]
+        if isinstance(some, slice) and some.step in (None, 1):
+            first = int(numbers[0]) if len(numbers) else 0
+            return self._recording.frames(first, first + len(numbers))
+        one = [self._recording.frames(int(k), int(k) + 1)[0] for k in np.atleast_1d(numbers)]
+        return np.stack(one) if np.ndim(numbers) else one[0]
+
+    def __array__(
+        self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        del copy  # what is read is always a copy
+        return self._recording.frames().astype(dtype or self.dtype, copy=False)
+
+
 @contextmanager
 def open_frames(path: Path) -> Iterator[FrameStack]:
     """The frames in a file or a folder, readable while the block runs.
@@ -145,7 +181,7 @@ def _hdf5(path: Path) -> Iterator[FrameStack]:
             yield FrameStack(
                 path,
                 f"recording, {then.subject}" if then.subject else "recording",
-                recording.frames(),
+                RecordedFrames(recording),
                 then.saturation_level,
                 then.black_level,
                 recording,

@@ -20,6 +20,18 @@ def recorded(opu, tmp_path):
         return recording.frames()
 
 
+def test_frames_are_read_where_they_are_indexed(recorded, tmp_path):
+    with open_frames(tmp_path / "a.h5") as stack:
+        frames = stack.frames
+        assert (frames.shape, frames.size) == (recorded.shape, recorded.size)
+        np.testing.assert_array_equal(frames[2:5], recorded[2:5])
+        np.testing.assert_array_equal(frames[-1], recorded[-1])
+        np.testing.assert_array_equal(frames[np.array([7, 1])], recorded[[7, 1]])
+        np.testing.assert_array_equal(frames[20:], recorded[20:])
+        np.testing.assert_array_equal(list(frames), recorded)
+        np.testing.assert_array_equal(np.asarray(frames), recorded)
+
+
 @pytest.mark.parametrize("place", ["a.tif", "a.npy", "a/"])
 def test_exported_frames_are_those_of_the_recording(opu, recorded, tmp_path, place):
     ending = opu("export", "a.h5", f"--to={place}")
