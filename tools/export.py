@@ -105,14 +105,9 @@ def _numpy(place: Path, frames: NDArray[Any]) -> None:
 
 
 def _zarr(place: Path, frames: NDArray[Any]) -> None:
-    from opu_driver.errors import DriverMissingError
+    from opu_driver.extras import vendor_library
 
-    try:
-        from opu_driver.extras import vendor_library
-
-        zarr = vendor_library("zarr", "zarr")
-    except ImportError as error:
-        raise DriverMissingError(f"Zarr needs a library ({error}): pip install zarr.") from error
+    zarr = vendor_library("zarr", "zarr")
     array = zarr.create_array(
         str(place), shape=frames.shape, chunks=(1, *frames.shape[1:]), dtype=frames.dtype
     )
