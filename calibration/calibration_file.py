@@ -20,7 +20,7 @@ from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import h5py
 import numpy as np
@@ -152,9 +152,9 @@ class Calibration(Setup):
         path = Path(path)
         refuse_existing(path)
         try:
-            with _written_aside(path) as aside:
+            with written_aside(path) as aside:
                 self._write(aside)
-                _publish(aside, path)
+                publish(aside, path)
         except OSError as error:
             raise CalibrationFileError(
                 f"The calibration cannot be written to {path}: {error}. Name a folder that exists, "
@@ -212,7 +212,7 @@ class Calibration(Setup):
         curves = {name: getattr(self.quality, name) for name in _CURVES}
         arrays = {"T": self.T, "reference": self.reference, "bias": self.bias, **curves}
         with (
-            _PatientFile(path) as storage,
+            PatientFile(path) as storage,
             h5py.File(
                 path, "w", driver="fileobj", fileobj=storage, userblock_size=_USER_BLOCK
             ) as file,
@@ -322,15 +322,19 @@ def refuse_existing(path: Path) -> None:
         )
 
 
-class _PatientFile:
-    """A new file whose errors wait until HDF5 has let go of it; then the first is raised.
+class PatientFile:
+    """A file whose errors wait until they are asked for, or it is closed; then the first is raised.
 
     HDF5 does not survive a disk that is full: it ends the process when it closes what it could not
-    write. So it is told that all went well, and the file is thrown away.
+    write. So it is told that all went well, and what it has written is not believed.
+
+    Args:
+        path: Where it lies.
+        mode: "w+b" for a new file, "r+b" for one that there is.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w+b")
+    def __init__(self, path: Path, mode: Literal["w+b", "r+b"] = "w+b") -> None:
+        self._file = path.open(mode)
         self._error: OSError | None = None
 
     def __enter__(self) -> Self:
@@ -338,28 +342,46 @@ class _PatientFile:
 
     def __exit__(self, *_: object) -> None:
         self._try(self._file.close)
+        self.check()
+
+    def check(self) -> None:
+        """Raise the first error that there has been.
+
+        Raises:
+            OSError: Something could not be written or read.
+        """
         if self._error is not None:
             raise self._error
 
+    def fileno(self) -> int:
+        """Its number, for the system."""
+        return self._file.fileno()
+
     def write(self, content: memoryview) -> int:
+        """Write all of it, as far as HDF5 is told; likewise below."""
         self._try(lambda: self._file.write(content))
         return len(content)
 
     def readinto(self, room: memoryview) -> int:
+        """Fill the room."""
         self._try(lambda: self._file.readinto(room))
         return len(room)
 
     def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place; returns it."""
         return self._try(lambda: self._file.seek(place, whence)) or 0
 
     def tell(self) -> int:
+        """The place."""
         return self._try(self._file.tell) or 0
 
     def truncate(self, size: int) -> int:
+        """Give it this size."""
         self._try(lambda: self._file.truncate(size))
         return size
 
     def flush(self) -> None:
+        """Hand everything to the system."""
         self._try(self._file.flush)
 
     def _try(self, act: Callable[[], int | None]) -> int | None:
@@ -371,7 +393,7 @@ class _PatientFile:
 
 
 @contextlib.contextmanager
-def _written_aside(path: Path) -> Iterator[Path]:
+def written_aside(path: Path) -> Iterator[Path]:
     """A temporary file in the same folder, gone at the end unless it was renamed."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -380,7 +402,7 @@ def _written_aside(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-def _publish(aside: Path, path: Path) -> None:
+def publish(aside: Path, path: Path) -> None:
     """Give a file its name, unless somebody has taken it: in one step that cannot be half done.
 
     Raises:

@@ -1,8 +1,9 @@
 """The fields of a running measurement, run by run, safe against a killed process.
 
 All room is made when the log is created, so that an append changes numbers in their places and
-nothing of the file's structure. A run counts only once `done` has been raised, and that comes last:
-what a killed process leaves is whole runs.
+nothing of the file's structure. A run counts only once `done` has been raised, and that comes last,
+after the file has been asked whether all was written: what a killed process or a failing disk
+leaves is whole runs.
 
 Fields come exposure by exposure and go mode by mode, so they lie in tiles of some exposures and
 some modes: either way is read in long pieces. A matrix that does not fit into memory has room in
@@ -14,7 +15,9 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,7 +26,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from calibration.calibration_file import PatientFile, publish, written_aside
 from calibration.errors import CalibrationFileError
+
+if sys.platform != "win32":
+    import fcntl
 
 CHUNK_MODES = 256
 """Modes in a tile of the fields."""
@@ -36,8 +43,10 @@ _SCHEMA = "opu-fields 2"
 class FieldLog:
     """Fields measured so far; use it in a `with` block. `create` and `resume` make one."""
 
-    def __init__(self, file: h5py.File) -> None:
+    def __init__(self, file: h5py.File, storage: PatientFile | None = None) -> None:
         self._file = file
+        self._storage = storage  # None in memory
+        self._name = file.filename
 
     @classmethod
     def create(
@@ -66,17 +75,18 @@ class FieldLog:
             file = h5py.File(f"fields {next(_numbers)}", "w", driver="core", backing_store=False)
             _make_room(file, header, ends, modes, matrix_inputs)
             return cls(file)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            numbers = (int(ends[-1]) + 3 * len(ends) + matrix_inputs) * modes
+            numbers = _whole_tiles(int(ends[-1]), modes) + (3 * len(ends) + matrix_inputs) * modes
             _require_room(path.resolve().parent, numbers * np.dtype(np.complex64).itemsize)
-            try:
-                with h5py.File(aside, "w") as file:
+            with written_aside(path) as aside:
+                with (
+                    PatientFile(aside) as storage,
+                    h5py.File(aside, "w", driver="fileobj", fileobj=storage) as file,
+                ):
                     _make_room(file, header, ends, modes, matrix_inputs)
-                aside.rename(path)
-            finally:
-                aside.unlink(missing_ok=True)
-            return cls(h5py.File(path, "r+"))
+                _reserve(aside)
+                publish(aside, path)
+            return cls._opened(path)
         except OSError as error:
             raise CalibrationFileError(
                 f"The measurement cannot be kept in {path}: {error}. Name a folder that exists, "
@@ -91,23 +101,39 @@ class FieldLog:
             CalibrationFileError: It is damaged, no such log, or in use.
         """
         try:
-            file = h5py.File(path, "r+")
+            log = cls._opened(path)
         except OSError as error:
             raise CalibrationFileError(
                 f"{path} cannot be resumed: {error}. If no other measurement is using it, delete "
                 "it and start anew."
             ) from error
-        if file.attrs.get("schema") != _SCHEMA:
-            file.close()
-            raise CalibrationFileError(
-                f"{path} is no log of a measurement ({_SCHEMA!r} was expected). Name the file of "
-                "the interrupted measurement, or one that does not exist to start anew."
-            )
-        damage = _damage(file)
-        if damage:
-            file.close()
-            raise CalibrationFileError(f"{path} is damaged: {damage}. Delete it to start anew.")
-        return cls(file)
+        with ExitStack() as opening:
+            opening.enter_context(log)
+            if log._file.attrs.get("schema") != _SCHEMA:
+                raise CalibrationFileError(
+                    f"{path} is no log of a measurement ({_SCHEMA!r} was expected). Name the file "
+                    "of the interrupted measurement, or one that does not exist to start anew."
+                )
+            damage = _damage(log._file)
+            log._check()
+            if damage:
+                raise CalibrationFileError(f"{path} is damaged: {damage}. Delete it to start anew.")
+            opening.pop_all()
+        return log
+
+    @classmethod
+    def _opened(cls, path: Path) -> Self:
+        """The log in a file, for this process alone.
+
+        Raises:
+            OSError: It cannot be read, is not HDF5, or is in use.
+        """
+        with ExitStack() as opening:
+            storage = opening.enter_context(PatientFile(path, "r+b"))
+            _lock(storage)
+            file = h5py.File(path, "r+", driver="fileobj", fileobj=storage)
+            opening.pop_all()
+        return cls(file, storage)
 
     def __enter__(self) -> Self:
         return self
@@ -119,6 +145,32 @@ class FieldLog:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
+        if self._storage is not None:
+            # What has gone wrong before is more to the point than what that does to the closing.
+            with self._told() if exc is None else suppress(OSError), self._storage:
+                pass
+
+    def _check(self) -> None:
+        """Raise if something could not be written or read.
+
+        Raises:
+            CalibrationFileError: So it is.
+        """
+        if self._storage is not None:
+            with self._told():
+                self._storage.check()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell what goes wrong with the file."""
+        try:
+            yield
+        except OSError as error:
+            raise CalibrationFileError(
+                f"The fields of the measurement in {self._name} cannot be kept or read: "
+                f"{error}. Make room for them and go on with it (resume); what was measured until "
+                "then is in it."
+            ) from error
 
     @property
     def header(self) -> str:
@@ -149,11 +201,13 @@ class FieldLog:
     def fields(self, rows: slice, modes: slice = slice(None)) -> NDArray[np.complex64]:
         """complex64 `[exposure, mode]`; arbitrary where nothing has been measured yet."""
         fields: NDArray[np.complex64] = self._file["fields"][rows, modes]
+        self._check()
         return fields
 
     def markers(self, run: int) -> NDArray[np.complex64]:
         """complex64 `[3, mode]`: all on before a run; all on, all off after it."""
         markers: NDArray[np.complex64] = self._file["markers"][run]
+        self._check()
         return markers
 
     @property
@@ -167,31 +221,70 @@ class FieldLog:
         markers: NDArray[np.complex64],
         saturated_fraction: float,
     ) -> None:
-        """Add one run; when this returns it has left the process."""
+        """Add one run; when this returns it has left the process.
+
+        Raises:
+            CalibrationFileError: It could not be written; the run does not count.
+        """
         k = self.done
         last = int(self._file["ends"][k])
         self._file["fields"][last - len(fields) : last] = fields
         self._file["markers"][k] = markers
         self._file["saturated"][k] = saturated_fraction
-        self._file.flush()
+        self._flush()
         self._file["done"][()] = k + 1
+        self._flush()
+
+    def _flush(self) -> None:
         self._file.flush()
+        self._check()
 
     def write_matrix(self, modes: slice, matrix: NDArray[np.complex64]) -> None:
-        """Keep some rows `[mode, input]` of the matrix."""
+        """Keep some rows `[mode, input]` of the matrix.
+
+        Raises:
+            CalibrationFileError: They could not be written.
+        """
         self._file["matrix"][modes] = matrix
+        self._flush()
 
     def matrix(self) -> NDArray[np.complex64]:
         """The matrix `[mode, input]`, read only, as it lies in the file: nothing of it is loaded.
 
         It stays readable when the log is closed.
         """
-        self._file.flush()
+        self._flush()
         room = self._file["matrix"]
         matrix: NDArray[np.complex64] = np.memmap(
-            self._file.filename, room.dtype, "r", room.id.get_offset(), room.shape
+            self._name, room.dtype, "r", room.id.get_offset(), room.shape
         )
         return matrix
+
+
+def _lock(storage: PatientFile) -> None:
+    """Take a log for this process, where the system can; a process that ends gives it back.
+
+    Raises:
+        OSError: Another process has it.
+    """
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(storage.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError("another measurement is using it") from error
+
+
+def _reserve(path: Path) -> None:
+    """Have the disk set a file's blocks aside: until then it may be full of holes.
+
+    Where a system cannot, a full disk is told of when the numbers are written.
+
+    Raises:
+        OSError: There is no room for them.
+    """
+    if sys.platform == "linux":
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _require_room(folder: Path, needed: int) -> None:
@@ -248,9 +341,20 @@ def _make_room(
     file["done"] = 0
 
 
+def _tile(exposures: int, modes: int) -> tuple[int, int]:
+    """Exposures and modes of a tile."""
+    return min(_CHUNK_EXPOSURES, exposures), min(CHUNK_MODES, modes)
+
+
+def _whole_tiles(exposures: int, modes: int) -> int:
+    """Numbers in the tiles of the fields: those at the edges are as large as the others."""
+    tall, wide = _tile(exposures, modes)
+    return -(-exposures // tall) * tall * -(-modes // wide) * wide
+
+
 def _tiles(file: h5py.File, name: str, shape: tuple[int, int]) -> None:
     """Room in tiles, all set aside now."""
-    tile = min(_CHUNK_EXPOSURES, shape[0]), min(CHUNK_MODES, shape[1])
+    tile = _tile(*shape)
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_chunk(tile)
     layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
