@@ -100,6 +100,7 @@ def test_one_of_several_outputs_is_tapped_and_the_others_get_nothing() -> None:
     outputs = wrapped(x)
     assert not outputs["last"].requires_grad
     loss_of(outputs["logits"]).backward()
+    wrapped.audit(x)
     layer = net.get_submodule("recurrent.layer")
     wrapped.mode = "bp"
     feedback = projector(5).project(error_of(wrapped(x)["logits"])).reshape(3, 6, 5)
@@ -151,6 +152,7 @@ def test_pixels_with_feedback_of_their_own_or_that_of_their_image(layout: Layout
     x = normal(2, 7, 3, 4)
     loss_of(wrapped(x)).backward()
     projection = projector(6 * 12 + 5).project(error_of(wrapped(x)))
+    wrapped.audit(x)
     wrapped.mode = "bp"
     first, second = net.get_submodule("first"), net.get_submodule("second")
     expected = by_block(first, first(x), projection[:, : 6 * 12].reshape(2, 6, 3, 4))
