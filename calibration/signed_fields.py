@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from calibration.calibration_file import Calibration
@@ -10,7 +12,7 @@ from calibration.saturation import checked_saturation
 from calibration.scheme import Fields, products
 from calibration.vectors import Bits
 from opu_driver.bench import Bench
-from opu_driver.errors import SettingError
+from opu_driver.errors import LowSignalError, SettingError
 
 _LONGEST = 64  # vectors in a sequence
 
@@ -40,21 +42,13 @@ def signed_fields(
         StaleCalibrationError: The calibration does not fit the bench.
         SettingError: `all_on` of other modes, or a modulator that does not hold one vector.
         PatternError: Vectors that the modulator cannot show.
+        LowSignalError: The calibration is noise.
         SaturationError, FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As
             `Bench.stream`.
     """
     calibration.check(bench)
     scheme, demodulate = ComplementaryPairs(), calibration.demodulator()
-    common = calibration.T.sum(axis=1) + 2 * calibration.bias
-    if all_on is not None and all_on.shape != common.shape:
-        raise SettingError(
-            f"all_on of shape {list(all_on.shape)}; the calibration has [{len(common)}] modes."
-        )
-    if all_on is not None:
-        # A medium that moves keeps its power; an estimate of it has less, the less it is known.
-        power = np.linalg.norm(common)
-        common = all_on + 2 * calibration.bias
-        common *= np.float32(power / np.linalg.norm(common))
+    common = _common(calibration, all_on)
     step = min(_LONGEST, scheme.most(bench.longest_sequence))
     if not step:
         raise SettingError(
@@ -73,3 +67,32 @@ def signed_fields(
     if not signed:
         return np.zeros((0, calibration.n_modes), np.complex64)
     return np.concatenate(signed)
+
+
+def _common(calibration: Calibration, all_on: Fields | None) -> Fields:
+    """What a pair's fields add up to, of such a length that gains by least squares are true.
+
+    The sum as it was measured has the noise of T on top, e = c + n, and least squares against it
+    give <e, c> / <e, e>: too little by the share of the noise, which T's own error tells.
+    """
+    common: Fields = calibration.T.sum(axis=1) + 2 * calibration.bias
+    seen = float(np.linalg.norm(common)) ** 2
+    error = calibration.quality.matrix_noise
+    noisy = error**2 / (1 + error**2) if math.isfinite(error) else 0.0
+    power = seen - noisy * float(np.linalg.norm(calibration.T)) ** 2
+    if not power > 0:
+        raise LowSignalError(
+            f"A calibration with a matrix_noise of {error:.3g}: its field of all inputs on is "
+            "noise. Calibrate with more light or more repeats."
+        )
+    if all_on is None:
+        common *= np.float32(power / seen)
+        return common
+    if all_on.shape != common.shape:
+        raise SettingError(
+            f"all_on of shape {list(all_on.shape)}; the calibration has [{len(common)}] modes."
+        )
+    # A medium that moves keeps its power; an estimate of it has less, the less it is known.
+    common = all_on + 2 * calibration.bias
+    common *= np.float32(math.sqrt(power) / np.linalg.norm(common))
+    return common

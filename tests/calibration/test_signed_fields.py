@@ -39,6 +39,27 @@ def test_no_vectors_have_no_fields(calibration_of: CalibrationOf) -> None:
         assert bench.exposures == 0
 
 
+def test_on_a_dim_bench_their_scale_is_that_of_the_matrix() -> None:
+    still = {"phase_walk_rad": 0.0, "phase_jitter_rad": 0.0, "laser_noise": 0.0, "laser_drift": 0.0}
+    dim = {"electrons_per_nj": 0.02, "read_noise_electrons": 2.0, "full_well_electrons": 500.0}
+    bits = np.random.default_rng(5).integers(0, 2, (256, 64), np.uint8)
+    with simulated_bench("realistic", seed=2, **still, **dim) as bench:
+        bench.configure(replace(bench.settings, exposure_us=42.0))
+        calibration = calibrate(bench, 64, repeats=1, judge=False, fit_exposure=False)
+        signed = signed_fields(bench, calibration, bits)
+        units = np.eye(64, dtype=np.uint8)
+        layout = calibration.layout
+        shown = np.concatenate([layout.render(units), layout.all_off()])
+        frames = 2 * bench.camera._scene.truth.holograms(shown).real
+        fields = calibration.demodulator()(frames).reshape(65, -1)
+    truth = (fields[:-1] - fields[-1]).T
+    true_signed = (2 * bits.astype(np.float32) - 1) @ truth.T
+    assert calibration.quality.snr == pytest.approx(10, rel=0.1)
+    unit = abs(np.vdot(truth, calibration.T)) / np.linalg.norm(truth) ** 2
+    of_signed = abs(np.vdot(true_signed, signed)) / np.linalg.norm(true_signed) ** 2
+    assert of_signed / unit == pytest.approx(1, abs=0.015)  # uncorrected, 1.08
+
+
 def test_a_field_of_other_modes_is_refused(calibration_of: CalibrationOf) -> None:
     calibration = calibration_of("realistic", 10)
     with simulated_bench("realistic", BENCH_SEED) as bench:
