@@ -50,6 +50,9 @@ Progress = Callable[[str, int, int], None]
 SMALLEST_FIDELITY = 0.8
 """Below this the all-on field of a sequence is another than that of the first."""
 
+LONGEST_VALID_H = 1e6
+"""Hours; no calibration is true for a hundred years."""
+
 _CARRIER_FRAMES = 8
 
 _SEQUENCE_BYTES = 1 << 28  # what the frames of one sequence may take
@@ -82,7 +85,7 @@ def calibrate(
             vectors, how many there are for each input. None for as often as brings a small matrix
             to hundreds of vectors: it costs next to nothing there.
         fit_exposure: Whether to measure the exposure time; otherwise that of the bench is kept.
-        valid_for_h: Hours after which the calibration expires.
+        valid_for_h: Hours after which the calibration expires, at most `LONGEST_VALID_H`.
         limits: What its quality must reach.
         judge: Whether to refuse a calibration that does not; otherwise its figures are for the
             caller to judge.
@@ -103,8 +106,10 @@ def calibrate(
         SettingError: An argument out of its limits, or more fields than memory is allowed for.
         FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As `Bench.stream`.
     """
-    if not valid_for_h > 0:
-        raise SettingError(f"valid_for_h = {valid_for_h:g}; it takes some time to be valid for.")
+    if not 0 < valid_for_h <= LONGEST_VALID_H:
+        raise SettingError(
+            f"valid_for_h = {valid_for_h:g}; more than 0, and at most {LONGEST_VALID_H:g} hours."
+        )
     tell = progress or _silent
     limits = limits or QualityLimits()
     plan = plan_for(bench, n_inputs, method=method, seed=seed, repeats=repeats)

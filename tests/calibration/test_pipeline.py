@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -545,7 +546,11 @@ def test_a_quality_that_misses_its_limits_is_refused() -> None:
         calibrate(bench, 4, limits=limits)
 
 
-@pytest.mark.parametrize("wrong", [{"repeats": 0}, {"seed": -1}, {"valid_for_h": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"repeats": 0}, {"seed": -1}]
+    + [{"valid_for_h": hours} for hours in (0.0, -1.0, math.nan, math.inf, 1e8)],
+)
 def test_wrong_arguments_are_refused(wrong: dict[str, float]) -> None:
     name = next(iter(wrong))
     with simulated_bench("quiet", seed=5) as bench, pytest.raises(SettingError, match=name):
