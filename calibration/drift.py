@@ -90,10 +90,12 @@ def interpolate(
         apart = int(positions[worst + 1] - positions[worst])
         # A phase that walks at random moves by the square root of the time between references.
         better = max(1, int(apart * (LARGEST_STEP_RAD / 3 / abs(steps[worst])) ** 2))
+        every = "every exposure" if better == 1 else f"every {better} exposures"
         raise DriftError(
             f"The interferometer's phase moved by {steps[worst]:+.2f} rad between two references "
-            f"{apart} exposures apart; up to {LARGEST_STEP_RAD:g} rad can be followed. Show a "
-            f"reference every {better} exposures (reference_interval), or calm the bench."
+            f"{apart} exposures apart; up to {LARGEST_STEP_RAD:g} rad can be followed. Calm the "
+            f"bench, or let a projector show a reference {every} (reference_interval); a "
+            "calibration that does not need references is that by the method hadamard-pairs."
         )
     phase = np.angle(gains[0]) + np.concatenate([[0.0], np.cumsum(steps)])
     modulus = np.interp(at, positions, np.abs(gains))

@@ -66,6 +66,8 @@ def test_a_step_that_cannot_be_followed_is_refused_with_advice() -> None:
     gains = np.exp(1j * np.array([0.0, 0.1, 2.1]))
     with pytest.raises(DriftError, match=r"\+2\.00 rad .* 64 exposures apart.*every 4 exposures"):
         drift.interpolate(gains, np.array([-1, 63, 127]), np.array([5]))
+    with pytest.raises(DriftError, match=r"reference every exposure .* method hadamard-pairs"):
+        drift.interpolate(gains, np.array([0, 2, 4]), np.array([1]))
 
 
 def test_noise_alone_has_no_fidelity() -> None:
