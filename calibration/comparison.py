@@ -164,6 +164,8 @@ def _devices(earlier: Calibration, later: Calibration) -> list[str]:
         )
     if earlier.power_mw != later.power_mw:
         changes.append(f"The laser power is {later.power_mw:g} mW, it was {earlier.power_mw:g} mW.")
+    if str(earlier.path) != str(later.path):
+        changes.append(f"Fields come by the {later.path}, they came by the {earlier.path}.")
     if earlier.software != later.software:
         changes.append(f"Made by opu {later.software} instead of {earlier.software}.")
     return changes

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from calibration import comparison, figures
 from calibration.calibration_file import Calibration
 from calibration.comparison import compare, hours_between
+from calibration.demodulation_path import DemodulationPath
 from calibration.errors import IncomparableError
 from calibration.pipeline import calibrate
+from calibration.wiener import Levels
 from opu_driver import simulated_bench
 from opu_driver.camera import Region
 from opu_driver.device import Identity
@@ -126,6 +128,14 @@ def test_what_else_changed_is_told(earlier: Calibration) -> None:
         "fringe visibility is 0.01",
     ):
         assert words in told
+
+
+def test_another_path_of_demodulation_is_told(earlier: Calibration) -> None:
+    taken = DemodulationPath("separable", 9, Levels(4.0, 0.01))
+    there, back = replace(earlier, path=DemodulationPath()), replace(earlier, path=taken)
+    told = " ".join(compare(there, back).changes)
+    assert "come by the separable path, 19 x 19 pixels, they came by the reference path" in told
+    assert "path" not in " ".join(compare(there, there).changes)
 
 
 def test_calibrations_of_schema_1_have_no_noiseless_fidelity(earlier: Calibration) -> None:
