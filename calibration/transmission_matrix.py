@@ -67,6 +67,10 @@ def align(log: FieldLog, plan: Plan, blocks: Blocks) -> Alignment:
     mean = float(np.mean(np.abs(np.concatenate(gains))))
     gains = [own / mean for own in gains]
     common = common * np.float32(mean)
+    # The dark field is that of the markers alone, in the phase of the matrix: light in the sideband
+    # that does not turn with the interferometer (the reference's own, |R|^2, times the unequal
+    # sensitivities of the pixels) makes the pair sums of the tests differ from those of the matrix
+    # once the phase has walked in between.
     _, off = _marker_fields(log, gains)
     gains += _gains(log, plan.of_tests, scheme.pair_sum(common, off), blocks)
     return Alignment(common, gains, *_marker_fields(log, gains))
