@@ -42,6 +42,7 @@ class LightBar:
         for part in (self._light, self._state, room):
             self.widget.addWidget(part)
         self._reopening, *_ = [self._add(b) for b in (self.reopen, self.pause, self.dark)]
+        self._reopening.setVisible(False)
 
     @property
     def told(self) -> str:

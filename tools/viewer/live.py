@@ -271,7 +271,7 @@ class Live:
 
     def _turn_off(self) -> None:
         try:
-            self._bench.darken()
+            self._bench.laser.disarm()  # darkens, and the next sequence finds no token to emit with
         except OpuError as error:
             self._obeys = False
             self._tell(emitting=None, message=f"{_BY_HAND} {_named(error)}", trouble=True)
