@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -41,7 +42,7 @@ class Devices:
         settling_us: Its settling time, microseconds.
         capacity: Patterns that it holds.
         sensor_shape: Rows and columns of the camera's sensor.
-        pixel_pitch_um: Distance between its pixels, micrometres.
+        pixel_pitch_um: Distance between its pixels, micrometres; None if it does not tell.
         pixel_formats: Its pixel formats.
         exposure_limits_us: Its shortest and longest exposure, microseconds.
         gain_limits_db: Its lowest and highest gain, decibels.
@@ -56,7 +57,7 @@ class Devices:
     settling_us: float
     capacity: int
     sensor_shape: tuple[int, int]
-    pixel_pitch_um: float
+    pixel_pitch_um: float | None
     pixel_formats: tuple[PixelFormat, ...]
     exposure_limits_us: tuple[float, float]
     gain_limits_db: tuple[float, float]
@@ -75,7 +76,7 @@ class Devices:
             settling_us=modulator.settling_us,
             capacity=modulator.capacity,
             sensor_shape=camera.sensor_shape,
-            pixel_pitch_um=camera.pitch_um,
+            pixel_pitch_um=None if math.isnan(camera.pitch_um) else camera.pitch_um,
             pixel_formats=camera.pixel_formats,
             exposure_limits_us=camera.exposure_limits_us,
             gain_limits_db=camera.gain_limits_db,

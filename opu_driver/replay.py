@@ -15,6 +15,7 @@ another.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -195,7 +196,8 @@ class ReplayedCamera(Camera):
     @property
     def pitch_um(self) -> float:
         """Distance between neighbouring pixels, micrometres."""
-        return self._devices.pixel_pitch_um
+        pitch_um = self._devices.pixel_pitch_um
+        return math.nan if pitch_um is None else pitch_um
 
     @property
     def pixel_formats(self) -> tuple[PixelFormat, ...]:

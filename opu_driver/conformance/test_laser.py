@@ -87,7 +87,7 @@ def test_it_is_armed_by_one_at_a_time_and_says_by_whom(laser: Laser, ceiling_mw:
     laser.arm("third", ceiling_mw)
 
 
-@pytest.mark.disturbs(0)
+@pytest.mark.disturbs(1)
 def test_a_power_above_the_ceiling_emits_nothing(dim: Laser) -> None:
     power_mw = dim.power_mw
     token = dim.arm("test", power_mw / 2)

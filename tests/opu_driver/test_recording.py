@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from opu_driver import simulated_bench
 from opu_driver.errors import DeviceLostError, PatternError, RecordingError, SettingError
 from opu_driver.recording import Recording, give_name, partial_path, record
 from opu_driver.replay import replayed_bench
+from opu_driver.virtual.camera import VirtualCamera
 
 
 @pytest.fixture
@@ -298,3 +300,12 @@ def test_recordings_of_the_first_schema_still_open(tmp_path):
         assert recording.lost == 0
     with pytest.raises(RecordingError, match="cannot be replayed"):
         replayed_bench(path)
+
+
+def test_a_camera_that_does_not_tell_its_pitch_is_recorded_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(VirtualCamera, "pitch_um", property(lambda self: math.nan))
+    path = tmp_path / "r.h5"
+    with simulated_bench("quiet") as bench:
+        record(bench, bench.layout(4).all_on(), 3, path)
+    with Recording(path) as recording:
+        assert recording.conditions.devices.pixel_pitch_um is None
