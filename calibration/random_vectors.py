@@ -4,13 +4,15 @@ K vectors of N inputs leave an entry of T 1 / (K - N) of the variance of a signe
 diverges where K comes near to N, so below 2 N a ridge is added to the normal equations, as large as
 the noise is against an entry's mean square: that is the estimate of least mean square error for
 entries that are Gaussian and independent, and its error is known for large random matrices (Tulino
-and Verdu, Random Matrix Theory and Wireless Communications, 2004, eqs. 1.16 and 2.42).
+and Verdu, Random Matrix Theory and Wireless Communications, 2004, eqs. 1.16 and 2.42). Few vectors
+have the error of the normal matrix that was drawn, which may be far from that of a large one.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.linalg
@@ -20,6 +22,8 @@ from calibration.vectors import Bits, Solve
 from opu_driver.errors import SettingError
 
 _PART = 256  # vectors whose products are taken at a time
+_FEW = 256  # vectors up to which the normal matrix is diagonalised
+_ZERO = 1e-9  # an eigenvalue that is not more is what rounding leaves of none
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class RandomVectors:
         seed: Of the draw; each vector has random numbers of its own.
 
     Raises:
-        SettingError: `n_inputs` or `count` is not positive.
+        SettingError: `n_inputs` or `count` is not positive, or few vectors, though not fewer than
+            inputs, do not determine them: two are equal, say.
     """
 
     n_inputs: int
@@ -44,6 +49,9 @@ class RandomVectors:
             raise SettingError(
                 f"n_inputs = {self.n_inputs}, count = {self.count}; at least 1 input, 1 vector."
             )
+        few = self.n_inputs <= self.count <= _FEW
+        if few and self._eigenvalues[0] <= _ZERO:
+            raise self._undetermined()
 
     @property
     def rows(self) -> int:
@@ -69,20 +77,13 @@ class RandomVectors:
 
     def solver(self, noise_to_signal: float) -> Solve:
         """Least squares by a Cholesky factor of the normal matrix; see `Vectors.solver`."""
-        normal = np.zeros((self.n_inputs, self.n_inputs), np.float32)
-        for first in range(0, self.count, _PART):
-            signs = self._signs(range(first, min(first + _PART, self.count)))
-            normal += signs.T @ signs  # whole numbers below 2^24: exact
-        normal = normal.astype(np.float64)
+        normal = self._normal()
         if self.regularised:
             normal[np.diag_indices_from(normal)] += noise_to_signal
         try:
             factor = scipy.linalg.cho_factor(normal, overwrite_a=True, check_finite=False)
         except np.linalg.LinAlgError as error:
-            raise SettingError(
-                f"{self.count} random vectors (seed {self.seed}) do not determine {self.n_inputs} "
-                "inputs. Show more of them, or draw others."
-            ) from error
+            raise self._undetermined() from error
 
         def solve(sums: NDArray[np.complex64]) -> NDArray[np.complex64]:
             parts = scipy.linalg.cho_solve(
@@ -93,7 +94,14 @@ class RandomVectors:
         return solve
 
     def variance(self, noise_to_signal: float) -> float:
-        """Mean square error of an entry of T over its mean square, by theory."""
+        """Mean square error of an entry of T over its mean square, by theory.
+
+        Of few vectors it is that of those drawn: the mean of q / (e + q) over the eigenvalues e of
+        the normal matrix with a ridge q, the noise to signal, and of q / e without.
+        """
+        if self.count <= _FEW:
+            ridge = noise_to_signal if self.regularised else 0.0
+            return float(np.mean(noise_to_signal / (self._eigenvalues + ridge)))
         if not self.regularised:
             return noise_to_signal / (self.count - self.n_inputs)
         load, gain = self.n_inputs / self.count, self.count / noise_to_signal
@@ -103,6 +111,26 @@ class RandomVectors:
     def working_bytes(self) -> int:
         """Memory that the solver takes beside the sums: the normal matrix, twice."""
         return 12 * self.n_inputs**2
+
+    def _normal(self) -> NDArray[np.float64]:
+        """The normal matrix `[input, input]`, without a ridge."""
+        normal = np.zeros((self.n_inputs, self.n_inputs), np.float32)
+        for first in range(0, self.count, _PART):
+            signs = self._signs(range(first, min(first + _PART, self.count)))
+            normal += signs.T @ signs  # whole numbers below 2^24: exact
+        return normal.astype(np.float64)
+
+    @cached_property
+    def _eigenvalues(self) -> NDArray[np.float64]:
+        """Of the normal matrix, rising; none is below `_ZERO`."""
+        values: NDArray[np.float64] = np.maximum(np.linalg.eigvalsh(self._normal()), _ZERO)
+        return values
+
+    def _undetermined(self) -> SettingError:
+        return SettingError(
+            f"{self.count} random vectors (seed {self.seed}) do not determine {self.n_inputs} "
+            "inputs. Show more of them (repeats), or draw others (seed)."
+        )
 
     def _signs(self, some: range) -> NDArray[np.float32]:
         return 2 * self.bits(some).astype(np.float32) - 1

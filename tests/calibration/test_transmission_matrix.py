@@ -162,6 +162,43 @@ def test_random_vectors_need_inputs_and_vectors() -> None:
         RandomVectors(4, 0, seed=0)
 
 
+def test_few_random_vectors_have_the_error_of_those_drawn() -> None:
+    refused = 0
+    for seed in range(60):
+        signs = (
+            2.0
+            * np.stack(
+                [
+                    np.unpackbits(
+                        np.frombuffer(np.random.default_rng([seed, 2, k]).bytes(1), np.uint8),
+                        count=5,
+                    )
+                    for k in range(6)
+                ]
+            )
+            - 1
+        )
+        if np.linalg.matrix_rank(signs) < 5:
+            refused += 1
+            with pytest.raises(SettingError, match=rf"6 random vectors \(seed {seed}\) do not"):
+                RandomVectors(5, 6, seed)
+            continue
+        ridge = 0.3
+        own = np.linalg.inv(signs.T @ signs + ridge * np.eye(5))
+        bias, spread = ridge * own, np.sqrt(ridge) * own @ signs.T
+        expected = (np.sum(bias**2) + np.sum(spread**2)) / 5
+        assert RandomVectors(5, 6, seed).variance(ridge) == pytest.approx(expected, rel=1e-6)
+    assert 5 < refused < 55
+
+
+@pytest.mark.parametrize("per_input", [1, 1.5, 2.5])
+@pytest.mark.parametrize("ridge", [3.0, 30.0])
+def test_the_error_of_many_vectors_is_that_of_theory(per_input: float, ridge: float) -> None:
+    few, many = (RandomVectors(n, int(per_input * n), seed=4) for n in (100, 300))
+    drawn, by_theory = few.variance(ridge), many.variance(3 * ridge)
+    assert drawn == pytest.approx(by_theory, rel=0.1)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 32])
 @pytest.mark.parametrize("name", METHODS)
 def test_without_noise_the_matrix_is_exact(name: str, n: int) -> None:
