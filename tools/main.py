@@ -42,6 +42,8 @@ _EXAMPLES = """
 
 `opu doctor --bench bench.toml` — look the bench over
 
+`opu view --bench bench.toml` — look at it live
+
 `opu calibrate --bench bench.toml --inputs 10 --out bench-10.h5`
 
 `opu train mnist --feedback optical --bench bench.toml --calibration bench-10.h5`
