@@ -99,6 +99,20 @@ def true_matrix(bench: Bench, setup: Setup) -> NDArray[np.complex64]:
     return (fields[:-1] - fields[-1]).T
 
 
+def true_scale(bench: Bench, calibration: Calibration) -> float:
+    """Modulus of T over the truth's, in the unit that the reference field is true in."""
+    demodulator = calibration.demodulator()
+    on = true_fields(bench, demodulator, bench.layout(1).all_on())
+    of_T, of_reference = (
+        abs(np.vdot(true, interior(seen, demodulator.grid_shape))) / np.vdot(true, true).real
+        for true, seen in (
+            (interior(true_matrix(bench, calibration).T, demodulator.grid_shape), calibration.T.T),
+            (interior(on, demodulator.grid_shape), calibration.reference[None]),
+        )
+    )
+    return float(of_T / of_reference)
+
+
 def field_errors() -> list[Row]:
     rows = []
     for preset, pixel_format in (("quiet", "mono12"), ("realistic", "mono8")):
@@ -163,6 +177,7 @@ def matrix_errors() -> list[Row]:
             calibration = calibrate(bench, n_inputs, repeats=repeats)
             seconds = time.perf_counter() - start
             truth = true_matrix(bench, calibration)
+            scale = true_scale(bench, calibration)
             exposures = bench.exposures
         grid = calibration.demodulator().grid_shape
         error = error_up_to_a_factor(interior(calibration.T.T, grid), interior(truth.T, grid))
@@ -176,6 +191,7 @@ def matrix_errors() -> list[Row]:
                 "SNR": calibration.quality.snr,
                 "error": error,
                 "over theory": error / theory,
+                "scale": scale,
                 "held-out corr.": calibration.quality.held_out_correlation,
                 "split-half": calibration.quality.split_half,
                 "exposures": exposures,

@@ -95,8 +95,8 @@ class PhaseSteps:
         # A vector that lights all or nothing leaves one field, and all gains as they are seen.
         seen = G[:, 0, 1:] / PP[:, None]
         alone = np.abs(G[:, 0, 3]) ** 2 > _ALONE * PP * np.maximum(power - noise, 0)
-        turned = (seen[:, 2] * first.conj()).real < 0
-        turns = np.where(turned[:, None], 1j ** np.arange(_STEPS), 1)
+        turned = alone & ((seen[:, 2] * first.conj()).real < 0)
+        turns = np.where(turned[:, None], _turns(seen[turned] / first[turned, None]), 1)
         return np.where(alone[:, None], seen / turns, gains).ravel()
 
     def signed(self, fields: Fields, common: Fields, off: Fields) -> Fields:
@@ -109,6 +109,25 @@ class PhaseSteps:
         """T (2v - 1) by the stepping inputs alone, and by those that stand still."""
         stepping, still = _harmonics(fields)
         return 2 * stepping - common + off, common - 2 * still + off
+
+
+def _turns(seen: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    """What is seen of P `[step]` while all that is lit steps: b + i^k (1 - b).
+
+    What stands still is the static field, of which P has the part b: the mean over the steps, and
+    over all vectors of the kind. The phase's own steps look like it, too: it counts for as much as
+    it stands out of them (James and Stein's estimate).
+
+    Args:
+        seen: `[vector, step]`, overlaps with P, over those of the first step.
+    """
+    quarters: NDArray[np.complex128] = np.array([1, 1j, -1, -1j])
+    if not len(seen):
+        return quarters
+    still = complex(seen.mean())
+    missed = float(np.mean(np.abs(seen - still - quarters * (1 - still)) ** 2)) / len(seen) / 3
+    still *= max(0.0, 1 - missed / max(abs(still) ** 2, 1e-30))
+    return still + quarters * (1 - still)
 
 
 def _harmonics(fields: Fields) -> tuple[Fields, Fields]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from calibration import quality
@@ -32,6 +33,7 @@ from calibration.field_log import FieldLog
 from calibration.method import METHODS, Method
 from calibration.pipeline import calibrate, cost_of, plan_for
 from calibration.plan import TRIPLES, Cost, Plan
+from calibration.projector import OpticalProjector
 from calibration.setup import Setup
 from calibration.verdict import QualityLimits
 from opu_driver import simulated_bench
@@ -75,6 +77,29 @@ def true_error(bench: Bench, calibration: Calibration) -> float:
     return quality.relative_error(T * np.vdot(T, truth) / np.vdot(T, T), truth)
 
 
+def scale(bench: Bench, calibration: Calibration, codes: NDArray[np.int64]) -> float:
+    """Projections over what the matrix says of them."""
+    rows = torch.from_numpy(codes)
+    projected = OpticalProjector(bench, calibration).project(rows).double().flatten()
+    predicted = calibration.twin().project(rows).double().flatten()
+    return float(projected @ predicted / (predicted @ predicted))
+
+
+def true_scale(bench: Bench, calibration: Calibration) -> float:
+    """Modulus of T over the truth's, in the unit that the reference field is true in."""
+    truth = bench.camera._scene.truth
+    on = 2 * truth.holograms(bench.layout(1).all_on()).real
+    pairs = (
+        (true_matrix(bench, calibration), calibration.T),
+        (calibration.demodulator()(on).reshape(-1, 1), calibration.reference[:, None]),
+    )
+    of_T, of_reference = (
+        abs(np.vdot(true, interior(seen, calibration))) / np.linalg.norm(true) ** 2
+        for true, seen in ((interior(true, calibration), seen) for true, seen in pairs)
+    )
+    return float(of_T / of_reference)
+
+
 def expected_error(snr: float, n_inputs: int, repeats: int = 1) -> float:
     """Relative error of T by Hadamard pairs."""
     return Method.of("hadamard-pairs", n_inputs, repeats=repeats).expected_error(snr)
@@ -113,6 +138,7 @@ def test_the_matrix_is_as_true_as_theory_allows(preset: str, n_inputs: int) -> N
     with simulated_bench(preset, seed=2) as bench:
         calibration = calibrate(bench, n_inputs, repeats=1)
         error = true_error(bench, calibration)
+        assert true_scale(bench, calibration) == pytest.approx(1, abs=0.01)
     expected = expected_error(calibration.quality.snr, n_inputs)
     assert error == pytest.approx(expected, rel=0.05)
 
@@ -223,11 +249,21 @@ def test_every_method_is_as_true_as_theory_allows(method: str) -> None:
         calibration = calibrate(bench, 64, method=method, repeats=None)
         settings = bench.camera._scene.settings
         error = true_error(bench, calibration)
+        assert true_scale(bench, calibration) == pytest.approx(1, abs=0.003)
     expected = Method.of(method, 64).expected_error(calibration.quality.snr)
     if method == "phase-steps":
         # All inputs are lit all the time, and twice the signal makes more shot noise.
         expected *= np.sqrt((settings.reference_ratio + 2) / (settings.reference_ratio + 1))
     assert error == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("n_inputs", [1, 2, 3, 16])
+def test_projections_have_the_scale_of_the_matrix(method: str, n_inputs: int) -> None:
+    codes = np.random.default_rng(0).integers(-1, 2, (60, n_inputs))
+    with bench_for(method, **STILL) as bench:
+        calibration = calibrate(bench, n_inputs, method=method, repeats=4, judge=False)
+        assert scale(bench, calibration, codes) == pytest.approx(1, abs=0.004)
 
 
 @pytest.mark.parametrize("method", METHODS)
