@@ -7,6 +7,9 @@ Between references n exposures apart, the phase changes by
 a random walk, and a deviation of each exposure by itself (vibration, and the camera's noise).
 Interpolated between references d apart, the walk is missed by walk^2 d / 6 (the mean variance of a
 Brownian bridge), which more references cure; jitter they do not.
+
+A vibration that is quicker than the references looks like jitter to them, and more of them would
+follow it. Neighbouring exposures tell: they share a vibration, but no jitter.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ START = 16
 """The interval before anything is known: safe up to a walk of 0.1 rad an exposure."""
 
 _MEMORY = 0.85  # of one sequence to the next
+_TOLD = 6.0  # pairs of neighbours that are enough to doubt the jitter,
+_DOUBTFUL = 3.0  # and how many times more of it than they show is doubtful
 _GROWTH = 2  # of the interval, from one sequence to the next, at most
 
 
@@ -42,6 +47,7 @@ class PhaseWalk:
         self._walk = 6 * TARGET_RAD**2 / START  # rad^2 an exposure: what START is safe for
         self._jitter = 0.0  # 2 jitter^2, rad^2
         # Normal equations of (2 jitter^2, walk^2), begun with one reference that saw that walk.
+        self._neighbours = np.zeros(2)  # how many pairs of them, and their squares' sum, rad^2
         self._products = np.outer([1.0, START], [1.0, START])
         self._seen = np.array([1.0, START]) * self._walk * START
 
@@ -78,8 +84,19 @@ class PhaseWalk:
             self._seen += (model * weights) @ squares
             apart *= 2
         self._jitter, self._walk = _not_negative(self._products, self._seen)
+        self._doubt_jitter(phases, positions)
         wanted = 6 * TARGET_RAD**2 / max(self._walk, 1e-12)
         self.interval = int(np.clip(min(wanted, _GROWTH * self.interval), SHORTEST, LONGEST))
+
+    def _doubt_jitter(self, phases: NDArray[np.float64], positions: NDArray[np.int64]) -> None:
+        """Take for walk what does not show between neighbouring exposures."""
+        squares = np.diff(phases)[np.diff(positions) == 1] ** 2
+        self._neighbours = _MEMORY * self._neighbours + (len(squares), squares.sum())
+        pairs, total = self._neighbours.tolist()
+        if pairs >= _TOLD and self._jitter > _DOUBTFUL * total / pairs:
+            self._jitter = total / pairs
+            rest = self._seen[1] - self._jitter * self._products[0, 1]
+            self._walk = max(float(rest / self._products[1, 1]), self._walk)
 
     def smoothed(
         self, phases: NDArray[np.float64], positions: NDArray[np.int64]

@@ -60,6 +60,7 @@ log = logging.getLogger("opu.projector")
 
 _SEQUENCE = 512  # exposures in one sequence, at most,
 _SEQUENCE_BYTES = 1 << 28  # and what their frames may take
+_DOUBTED = 64  # exposures of codes from which on a sequence looks for vibration
 _SHORTEST_SEQUENCE = 3  # the two exposures of a bit plane, and a reference between them
 
 _COMPARED = 1 << 24  # products of T that a sequence's fidelity may cost
@@ -296,9 +297,12 @@ class OpticalProjector:
         while first < len(planes):
             interval = self._phase_walk.interval if self._interval is None else self._interval
             room = most - most // (interval + 1) if interval else most
-            part = planes.part(slice(first, first + max(room // 2, 1)))
+            doubt = self._interval is None and room >= _DOUBTED
+            part = planes.part(slice(first, first + max((room - 2 * doubt) // 2, 1)))
             every = interval or 2 * len(part)
             places = np.arange(every, 2 * len(part), every)
+            if doubt and 2 * len(part) >= _DOUBTED:  # beside the markers, see `phase_walk`
+                places = np.concatenate([[0], places, [2 * len(part)]])
             shown.append((part, places))
             yield self._patterns(part, places)
             first += len(part)

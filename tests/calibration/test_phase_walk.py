@@ -81,3 +81,29 @@ def test_what_jitters_is_smoothed_and_what_walks_is_not() -> None:
 def test_nothing_known_is_nothing_smoothed() -> None:
     phases, positions, _ = references(0.02, 0.1, 16, 0)
     np.testing.assert_array_equal(PhaseWalk().smoothed(phases, positions), phases)
+
+
+def with_neighbours(interval: int, exposures: int = 512) -> NDArray[np.int64]:
+    """Positions of references, two of them beside the markers at the ends."""
+    return np.concatenate(
+        [[-1, 0], np.arange(interval, exposures - 2, interval), [exposures - 1, exposures]]
+    )
+
+
+def test_a_vibration_is_not_taken_for_jitter() -> None:
+    followed, rng = PhaseWalk(), np.random.default_rng(0)
+    for _ in range(12):
+        positions = with_neighbours(followed.interval)
+        phases = 0.3 * np.sin(2 * np.pi * (positions / 30 + rng.random()))
+        followed.see(phases, positions)
+    assert followed.interval == SHORTEST
+    assert followed.jitter_rad < 0.05
+
+
+def test_jitter_that_neighbours_show_is_jitter() -> None:
+    followed, rng = PhaseWalk(), np.random.default_rng(0)
+    for _ in range(40):
+        positions = with_neighbours(followed.interval)
+        followed.see(0.1 * rng.standard_normal(len(positions)), positions)
+    assert followed.interval >= 32
+    assert followed.jitter_rad == pytest.approx(0.1, rel=0.3)
