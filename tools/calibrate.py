@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,12 +117,23 @@ def calibrate(
         try:
             verdict.check(calibration.quality)
         except QualityError:
-            fields.unlink()  # going on with it would come to the same
+            del calibration
+            _delete(fields)  # going on with it would come to the same
             raise
         calibration.save(out)
-    fields.unlink()
     results().print(f"Fields by the {calibration.path}, {calibration.demodulator().engine}.")
     results().print(f"Written to {out}; it expires at {calibration.expires_at}.")
+    del calibration
+    _delete(fields)
+
+
+def _delete(fields: Path) -> None:
+    """Delete the fields, once nothing holds a matrix that may be mapped from their file.
+
+    Windows deletes no file that is mapped, and what has drawn the matrix holds it in cycles.
+    """
+    gc.collect()
+    fields.unlink()
 
 
 def _cost(

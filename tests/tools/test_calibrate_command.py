@@ -2,9 +2,12 @@ import json
 import os
 import signal
 import time
+import weakref
+from pathlib import Path
 
 import pytest
 
+from calibration import pipeline
 from calibration.calibration_file import Calibration
 
 GOOD = """
@@ -135,6 +138,29 @@ def test_nothing_measured_is_lost_when_the_result_cannot_be_written(opu, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["c.partial.h5"]
     assert opu("calibrate", "--preset=quiet", "--inputs=4", "--out=c.h5", "--resume").code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["c.h5"]
+
+
+@pytest.mark.parametrize(
+    "scene", ["phase_walk_rad=0.02", "faults={carrier_jumps=[[300,0.0013,0.0]]}"]
+)
+def test_nothing_holds_the_matrix_when_its_file_is_deleted(opu, tmp_path, monkeypatch, scene):
+    measure, unlink = pipeline.calibrate, Path.unlink
+    made, held = [], []
+
+    def watched(*args, **kwargs):
+        calibration = measure(*args, **kwargs)
+        made.append(weakref.ref(calibration.T))
+        return calibration
+
+    def unlinked(self, missing_ok=False):
+        if self.name == "c.partial.h5":
+            held.append(made[0]() is not None)
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(pipeline, "calibrate", watched)
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    ending = opu("calibrate", f"--scene={scene}", "--inputs=4", "--out=c.h5", "--report=c.html")
+    assert held == [False], ending.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
