@@ -269,7 +269,9 @@ class OpticalProjector:
             raise StaleCalibrationError(
                 f"The recalibration has {new.n_inputs} inputs and {new.n_modes} modes; the "
                 f"projector goes on with {self.n_inputs} and {self.calibration.n_modes} only. "
-                "Calibrate with the same arguments, or make a new projector."
+                "Calibrate with the same arguments; or, where the sideband's radius was measured "
+                f"otherwise (grids of {new.decimation} instead of {self.calibration.decimation} "
+                "pixels), make a new projector."
             ) from reason
         self._use(_turned_into(new, self._reference))
         log.warning("Recalibrated: B is now %s", self.fingerprint())
