@@ -141,6 +141,11 @@ FAULTS = {
         FrameMismatchError,
         "22 frames for 23",
     ),
+    "late frame": (
+        lambda bench, cobolt: delay_a_frame(bench),
+        FrameMismatchError,
+        "frames for 23",
+    ),
     "unplugged camera": (
         lambda bench, cobolt: unplug_camera(bench),
         DeviceLostError,
@@ -183,6 +188,20 @@ def spoil(bench):
     from opu_driver.emulators.pylon import spoil
 
     spoil(bench.camera, 1)
+
+
+def delay_a_frame(bench):
+    """The fifth frame from now comes four seconds late: longer than anyone waits for it."""
+    optics = emulated(bench)
+    expose, left = optics.feed.expose, [5]
+
+    def late(camera, frame):
+        left[0] -= 1
+        if left[0] == 0:
+            time.sleep(4.0)
+        return expose(camera, frame)
+
+    optics.feed.expose = late
 
 
 def unplug_camera(bench):
