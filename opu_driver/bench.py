@@ -182,7 +182,8 @@ class Bench:
     def __enter__(self) -> Self:
         devices = (self.laser, self.modulator, self.camera)
         # Devices of one scene share its clock; between others there is a line, to be measured.
-        self._frame_offset = 0 if all(device.simulated for device in devices) else None
+        simulated = self.modulator.simulated and self.camera.simulated
+        self._frame_offset = 0 if simulated else None
         # Emulated modulators and cameras belong to their process.
         shared = devices if self._optics is None else (self.laser,)
         addresses = [device.address for device in shared if device.address is not None]
@@ -368,8 +369,8 @@ class Bench:
 
         It leaves room for the largest lag of the camera that can be measured.
         """
-        lag = 0 if self._frame_offset == 0 else _LONGEST_LAG
-        return self.modulator.capacity - MARKERS - lag
+        simulated = self.modulator.simulated and self.camera.simulated
+        return self.modulator.capacity - MARKERS - (0 if simulated else _LONGEST_LAG)
 
     @property
     def frame_offset(self) -> int | None:
@@ -465,7 +466,7 @@ class Bench:
         for batch in batches:
             self.modulator.check_patterns(batch)
             late = [off] * (self._frame_offset or 0)
-            room = self.modulator.capacity - MARKERS - len(late)
+            room = self.longest_sequence
             for first in range(0, len(batch), room):
                 yield np.concatenate([on, batch[first : first + room], on, off, *late])
 

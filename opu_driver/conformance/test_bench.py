@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from opu_driver.bench import MARKERS, Bench
+from opu_driver.bench import Bench
 from opu_driver.bench_file import BenchFile, build_bench
 from opu_driver.camera import Region, Trigger
 from opu_driver.errors import DeviceBusyError, PatternError, SettingError
@@ -123,7 +123,7 @@ def test_one_bench_owns_the_devices(bench: Bench, bench_file: BenchFile) -> None
 
 @pytest.mark.disturbs(2)
 def test_more_than_the_modulator_holds_becomes_several_sequences(lit: Bench) -> None:
-    room = lit.modulator.capacity - MARKERS
+    room = lit.longest_sequence
     if room > 2000:
         pytest.skip("the modulator holds more than a test should show")
     patterns = half_lit(lit, room + 2)
