@@ -441,3 +441,21 @@ def test_a_lag_that_changes_is_a_mismatch(lagging):
 def test_a_lag_longer_than_can_be_told_is_refused(lagging):
     with lagging(5) as bench, pytest.raises(FrameMismatchError, match="do not tell"):
         bench.expose(random_patterns(bench, 4))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_buffer_that_came_incomplete_is_a_mismatch(monkeypatch, kept):
+    """The camera counts it as lost, and gives the others, or one too few of them."""
+    read = VirtualCamera._read
+
+    def spoilt(self, max_frames, timeout_s):
+        block = read(self, max_frames, timeout_s)
+        return replace(block if kept else block[:-1], lost=1)
+
+    with simulated_bench("quiet") as bench:
+        patterns = random_patterns(bench, 5)
+        monkeypatch.setattr(VirtualCamera, "_read", spoilt)
+        with pytest.raises(FrameMismatchError, match="frames lost|frames for 8 patterns"):
+            bench.expose(patterns)
+        monkeypatch.setattr(VirtualCamera, "_read", read)
+        assert len(bench.expose(patterns)) == 5

@@ -136,11 +136,6 @@ FAULTS = {
         FrameMismatchError,
         "markers",
     ),
-    "incomplete buffer": (
-        lambda bench, cobolt: spoil(bench),
-        FrameMismatchError,
-        "22 frames for 23",
-    ),
     "late frame": (
         lambda bench, cobolt: delay_a_frame(bench),
         FrameMismatchError,
@@ -182,12 +177,6 @@ FAULTS = {
         "interlock",
     ),
 }
-
-
-def spoil(bench):
-    from opu_driver.emulators.pylon import spoil
-
-    spoil(bench.camera, 1)
 
 
 def delay_a_frame(bench):
