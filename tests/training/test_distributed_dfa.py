@@ -27,6 +27,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spawned processes import this module by its name from the root of the checkout."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2]))
+
+
 class CountingProjector(MatrixProjector):
     calls = 0
 

@@ -387,8 +387,9 @@ def test_a_scene_refuses_a_bad_seed():
 
 @settings(max_examples=10)
 @given(
-    rows=st.integers(16, 70),
-    columns=st.integers(16, 70),
+    # Fewer pixels hold too few grains for the markers to prove anything.
+    rows=st.integers(32, 70),
+    columns=st.integers(32, 70),
     name=st.sampled_from(["ideal", "realistic"]),
 )
 def test_any_sensor_shape_works(rows, columns, name):
