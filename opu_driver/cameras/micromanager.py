@@ -12,6 +12,7 @@ with the camera alone (Micro-Manager, Hardware Configuration Wizard).
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -194,6 +195,8 @@ class MicroManagerCamera(Camera):
     def _open(self) -> None:
         folder = self._adapter_folder()
         configuration = self._configuration_file(folder)
+        # Its signals go through Qt wherever a Qt program runs, which this driver has no use for.
+        os.environ.setdefault("PYMM_SIGNALS_BACKEND", "psygnal")
         library = vendor_library("pymmcore_plus", "micromanager")
         self._core = library.CMMCorePlus(mm_path=str(folder))
         try:

@@ -29,6 +29,7 @@ def test_it_serves_a_bench_and_takes_its_file_away_at_the_end(started, tmp_path)
     with open_bench(path) as bench:
         assert len(bench.expose(bench.layout(4).all_on())) == 1
         assert "Cobolt" in str(bench.laser.identity)
+        time.sleep(1.0)  # the light stays on for a while, and is seen
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
