@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +22,17 @@ settings.load_profile("opu")
 
 BENCH_SEED = 1
 """The seed of all simulated benches in tests: equal seeds are the same bench."""
+
+
+def pytest_configure() -> None:
+    """Signals that end a process do so here, and workers that run side by side share no locks."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):  # a background job ignores both, and so would all that it starts
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        folder = Path(tempfile.gettempdir()) / f"opu-tests-{os.getppid()}-{worker}"
+        folder.mkdir(exist_ok=True)
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
 
 
 @functools.cache

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -271,6 +272,15 @@ def test_an_idle_bench_goes_dark_also_when_its_event_loop_has_stopped(cobolt, tm
     loop.close()
 
 
+@contextmanager
+def ended_with(process):
+    """Nothing outlives a test, however it ends."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 OWNER = """
 import sys
 import numpy as np
@@ -304,12 +314,15 @@ with open_bench(sys.argv[1]) as bench:
 def test_it_is_dark_within_a_second_when_its_owner_ends_amid_exposures(
     bench_path, cobolt, number, after_s
 ):
-    with subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(bench_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as owner:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", OWNER, str(bench_path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as owner,
+        ended_with(owner),
+    ):
         assert owner.stdout.readline() == "exposing\n"
         if after_s:
             cobolt.wait_until(lit=True)
@@ -319,7 +332,6 @@ def test_it_is_dark_within_a_second_when_its_owner_ends_amid_exposures(
         cobolt.wait_until(lit=False)
         for emission in cobolt.emissions:
             assert emission.end_s - ended < 1.0
-        owner.kill()
     time.sleep(0.2)
     assert cobolt.by_hand("output") == "0"
 

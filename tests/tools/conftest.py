@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,8 +53,6 @@ def started(tmp_path) -> Callable[..., subprocess.Popen[str]]:
             text=True,
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(root), "COLUMNS": "200"},
-            # A background job ignores Ctrl-C, and so would all that it starts.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     return start
