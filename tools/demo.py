@@ -116,7 +116,7 @@ def _everything(folder: Path, seed: int, epochs: int | None) -> dict[str, Any]:
         from opu_driver import open_bench
         from tools.calibration_view import CalibrationView
         from tools.init import bench_template
-        from tools.results_table import RESULT_COLUMNS, results_of
+        from tools.results_table import result_columns, results_of
         from tools.training_runs import Series
         from training.experiments import FEEDBACKS, named_recipe
         from training.figures import NAMES
@@ -128,7 +128,7 @@ def _everything(folder: Path, seed: int, epochs: int | None) -> dict[str, Any]:
     runs: list[RunResult] = []
     with open_bench(bench_file) as bench:
         with clock("calibration"), stages("calibrating") as tell:
-            calibration = calibrate(bench, recipe.widths[-1], seed=seed, progress=tell)
+            calibration = calibrate(bench, recipe.n_inputs, seed=seed, progress=tell)
         calibration.save(folder / "calibration.h5")
         with clock("a look at the bench"):
             view = CalibrationView.of(bench, calibration, seed)
@@ -145,7 +145,7 @@ def _everything(folder: Path, seed: int, epochs: int | None) -> dict[str, Any]:
                     runs += series.train(way)
     came_to = results_of(runs)
     rows = [result.cells for result in came_to]
-    results().print(table("Digits, test set", RESULT_COLUMNS, rows))
+    results().print(table("Digits, test set", result_columns(runs[0].score), rows))
     with clock("report"):
         page = _page(view, wide, runs, clock)
     write_text(folder / "report.html", page)
@@ -196,9 +196,9 @@ def _page(view: CalibrationView, wide: Quality, runs: list[RunResult], clock: _C
         "and a camera. It was calibrated, and then a network learned to read handwritten digits "
         "while every error vector crossed the light.",
         {
-            "learned by light": f"{optical.accuracy:.1f} %",
-            "by backpropagation": f"{by_way['backprop'].accuracy:.1f} %",
-            "last layer only": f"{by_way['shallow'].accuracy:.1f} %",
+            "learned by light": f"{optical.test:.1f} %",
+            "by backpropagation": f"{by_way['backprop'].test:.1f} %",
+            "last layer only": f"{by_way['shallow'].test:.1f} %",
             "exposures a run": f"{optical.exposures:,.0f}",
             "light against arithmetic": f"{view.correlation:.4f}",
             "time for all": f"{clock.total:.0f} s",

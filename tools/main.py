@@ -23,6 +23,7 @@ from tools.export import export
 from tools.init import init
 from tools.inspect import inspect
 from tools.interruption import InterruptError, interruptible
+from tools.recipes import recipes
 from tools.terminal import tell_error
 from tools.train import train
 from tools.view import view
@@ -74,6 +75,7 @@ app.command(rich_help_panel="Bench")(inspect)
 app.command(rich_help_panel="Bench")(export)
 app.command(rich_help_panel="Bench")(compare)
 app.command(rich_help_panel="Training")(train)
+app.command(rich_help_panel="Training")(recipes)
 
 
 def _tell_version(wanted: bool) -> None:

@@ -11,8 +11,13 @@ from training.figures import NAMES
 
 if TYPE_CHECKING:
     from training.experiments import RunResult
+    from training.score import Score
 
-RESULT_COLUMNS = ("Feedback", "test accuracy, %", "runs", "time a run, s", "exposures a run")
+
+def result_columns(score: Score) -> tuple[str, ...]:
+    """Columns of a table of results."""
+    judged = f"test {score.name}" + (f", {score.unit}" if score.unit else "")
+    return ("Feedback", judged, "runs", "time a run, s", "exposures a run")
 
 
 @dataclass(frozen=True)
@@ -21,15 +26,15 @@ class Result:
 
     Attributes:
         feedback: The way.
-        accuracy: Mean test accuracy after the last epoch, %.
-        deviation: Its deviation over seeds (n - 1), %; None for a single run.
+        test: Mean score on the test set after the last epoch.
+        deviation: Its deviation over seeds (n - 1); None for a single run.
         runs: How many.
         seconds: Mean time of a run.
         exposures: Mean exposures of a run, references and markers included; 0 without light.
     """
 
     feedback: str
-    accuracy: float
+    test: float
     deviation: float | None
     runs: int
     seconds: float
@@ -41,7 +46,7 @@ class Result:
         deviation = "" if self.deviation is None else f" ± {self.deviation:.2f}"
         return (
             NAMES[self.feedback],
-            f"{self.accuracy:.2f}{deviation}",
+            f"{self.test:.2f}{deviation}",
             f"{self.runs}",
             f"{self.seconds:.1f}",
             f"{self.exposures:,.0f}" if self.exposures else "–",
@@ -57,11 +62,11 @@ def results_of(runs: Iterable[RunResult]) -> list[Result]:
 
 
 def _result(feedback: str, runs: Sequence[RunResult]) -> Result:
-    accuracies = [run.test_accuracy for run in runs]
+    scores = [run.test for run in runs]
     return Result(
         feedback,
-        statistics.fmean(accuracies),
-        statistics.stdev(accuracies) if len(runs) > 1 else None,
+        statistics.fmean(scores),
+        statistics.stdev(scores) if len(runs) > 1 else None,
         len(runs),
         statistics.fmean(run.seconds for run in runs),
         statistics.fmean(_exposures(run) for run in runs),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def train(
     task: Annotated[
-        str, typer.Argument(metavar="TASK", help="`digits`, `mnist` or `fashion-mnist`.")
+        str, typer.Argument(metavar="TASK", help="What to learn: `opu recipes` names all.")
     ],
     feedback: Annotated[
         list[str],
@@ -40,8 +40,8 @@ def train(
         ),
     ],
     recipe: Annotated[
-        str, typer.Option("--recipe", help="`best`, or `light-in-the-loop` as published.")
-    ] = "best",
+        str | None, typer.Option("--recipe", help="Of the task; its first one otherwise.")
+    ] = None,
     seeds: Annotated[
         str, typer.Option("--seeds", help="Seeds of the runs, with commas: 0,1,2.")
     ] = "0",
@@ -77,18 +77,19 @@ def train(
 ) -> None:
     """Train a network, by one or several ways of feedback, with one or several seeds.
 
-    The table at the end gives the test accuracy after the last epoch, mean and deviation over
-    seeds, with what the light cost.
+    The table at the end gives the score on the test set after the last epoch, mean and deviation
+    over seeds, with what the light cost.
     """
     from tools.output_path import require_writable
-    from tools.results_table import RESULT_COLUMNS, light_table, results_of
+    from tools.results_table import light_table, result_columns, results_of
     from tools.training_runs import Series
     from training.experiments import named_recipe
 
     require_writable(json)
     ways = _ways(feedback)
-    folder = out or Path("runs") / f"{task}-{recipe}"
-    series = Series(named_recipe(recipe, task), _numbers(seeds), epochs, folder, resume)
+    chosen = named_recipe(recipe, task)
+    folder = out or Path("runs") / f"{task}-{chosen.name}"
+    series = Series(chosen, _numbers(seeds), epochs, folder, resume)
     if not resume:
         _require_free(series, ways)
     finished: list[RunResult] = []
@@ -100,8 +101,9 @@ def train(
         else:
             finished += series.train(way)
     came_to = results_of(finished)
-    title = f"{task}, recipe {recipe}, test set"
-    results().print(table(title, RESULT_COLUMNS, [result.cells for result in came_to]))
+    title = f"{task}, recipe {chosen.name}, test set"
+    columns = result_columns(finished[0].score)
+    results().print(table(title, columns, [result.cells for result in came_to]))
     lit = [run for run in finished if run.feedback == "optical"]
     if lit:
         results().print(table("What the light cost", *light_table(lit)))
@@ -163,7 +165,7 @@ def _calibration(bench: Bench, given: Path | None, series: Series) -> Calibratio
     if kept.exists():
         return Calibration.load(kept)
     with stages("calibrating") as tell:
-        measured = calibrate(bench, series.recipe.widths[-1], progress=tell)
+        measured = calibrate(bench, series.recipe.n_inputs, progress=tell)
     kept.parent.mkdir(parents=True, exist_ok=True)
     measured.save(kept)
     return measured

@@ -79,8 +79,9 @@ class Series:
                 observer=watch,
             )
         remarks().print(
-            f"{NAMES[feedback]}, seed {seed}: {result.test_accuracy:.2f} % of the test set "
-            f"after {result.rows[-1].epoch} epochs, {result.seconds:.0f} s",
+            f"{NAMES[feedback]}, seed {seed}: test {result.score.name} "
+            f"{result.score.shown(result.test)} after {result.rows[-1].epoch} epochs, "
+            f"{result.seconds:.0f} s",
             highlight=False,
         )
         return result
@@ -92,7 +93,7 @@ def _threads_that_pay(recipe: Recipe) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    if max(recipe.widths) < _WIDTH_FOR_THREADS:
+    if recipe.widest < _WIDTH_FOR_THREADS:
         torch.set_num_threads(1)
     try:
         yield
@@ -101,7 +102,7 @@ def _threads_that_pay(recipe: Recipe) -> Iterator[None]:
 
 
 class _Watch:
-    """A bar on stderr with the loss and the accuracy so far; an observer of the training."""
+    """A bar on stderr with the loss and the score so far; an observer of the training."""
 
     def __init__(self, name: str) -> None:
         console = remarks()
@@ -118,7 +119,7 @@ class _Watch:
         )
         self._name = name
         self._bar: TaskID | None = None
-        self._accuracy = ""
+        self._score = ""
 
     def __enter__(self) -> _Watch:
         self._bars.start()
@@ -136,9 +137,9 @@ class _Watch:
                 self._bar,
                 completed=progress.step,
                 total=progress.steps,
-                told=told + self._accuracy,
+                told=told + self._score,
             )
 
     def on_epoch(self, row: EpochRow) -> None:
-        """Note the accuracy."""
-        self._accuracy = f", test {row.accuracy['test']:.2f} %"
+        """Note the score."""
+        self._score = f", test {row.score['test']:.2f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tools.results_table import RESULT_COLUMNS, light_table, results_of
+from tools.results_table import light_table, result_columns, results_of
 
 if TYPE_CHECKING:
     from tools.report import Report
@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 def add_training(report: Report, runs: Sequence[RunResult]) -> None:
     """Add the results of training runs to a report."""
     from training import figures
-    from training.datasets import load
 
-    n_test = len(load(runs[0].dataset).test)
+    score = runs[0].score
     results = results_of(runs)
     report.section(
         "Training",
@@ -26,7 +25,7 @@ def add_training(report: Report, runs: Sequence[RunResult]) -> None:
         "random matrix, which light or arithmetic multiplies by.",
     )
     report.table(
-        RESULT_COLUMNS,
+        result_columns(score),
         [result.cells for result in results],
         note="Shallow training updates the last layer only, with settings tuned for it: what any "
         "feedback has to beat. Ternary feedback is digital, with the codes that the bench shows.",
@@ -35,9 +34,9 @@ def add_training(report: Report, runs: Sequence[RunResult]) -> None:
     report.figure(
         figures.learning_curves(runs),
         "Learning curves",
-        "Test error after every epoch, on a logarithmic axis: mean of the runs, and a band from "
-        f"the best to the worst. The test set has {n_test} images; one of them is "
-        f"{100 / n_test:.2g} %.",
+        f"{score.shortfall_name.capitalize()}, after every epoch, on a logarithmic axis: mean of "
+        "the runs, and a band from the best to the worst."
+        + (f" One example of the test set is {score.step:.2g} {score.unit}." if score.step else ""),
     )
     lit = [run for run in runs if run.feedback == "optical"]
     if not lit:
@@ -61,13 +60,11 @@ def recipe_settings(runs: Sequence[RunResult]) -> dict[str, str]:
     """What runs of one recipe were trained with, for tables."""
     from training.experiments import named_recipe
 
-    recipe = named_recipe(runs[0].recipe, runs[0].dataset)
+    recipe = named_recipe(runs[0].recipe, runs[0].task)
     return {
-        "data": recipe.dataset,
-        "network": " – ".join(str(width) for width in recipe.widths) + ", tanh",
-        "training": f"Adam, learning rate {recipe.learning_rate:g}"
-        + (", cosine" if recipe.cosine else "")
-        + f", batches of {recipe.batch_size}, {runs[0].rows[-1].epoch} epochs",
+        "data": recipe.task,
+        "network": recipe.network,
+        "training": f"{recipe.schooling}, {runs[0].rows[-1].epoch} epochs",
         "codes": str(recipe.encoder),
         "seeds": ", ".join(sorted({str(run.seed) for run in runs})),
     }

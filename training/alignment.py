@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from training.batch import Batch
 from training.dfa import DFA, Mode
 from training.probe import undisturbed
 from training.projector import counts
@@ -34,9 +36,7 @@ class Alignment:
     cost: Mapping[str, int]
 
 
-def measure_alignment(
-    model: DFA, inputs: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
-) -> Alignment:
+def measure_alignment(model: DFA, probe: Batch, loss: Callable[[Any, Any], Tensor]) -> Alignment:
     """Angles on a probe batch, through the model's own projector: one call to it.
 
     Parameters, gradients, buffers and random generators are left as they were. An optical
@@ -44,13 +44,12 @@ def measure_alignment(
 
     Args:
         model: A model with taps; its mode does not matter.
-        inputs: Probe batch.
-        targets: Its targets.
+        probe: Inputs and targets.
         loss: `loss(output, targets)`, a scalar.
     """
     before = counts(model.projector.totals())
-    feedback, weights = _gradients(model, inputs, targets, loss, "dfa")
-    true_feedback, true_weights = _gradients(model, inputs, targets, loss, "bp")
+    feedback, weights = _gradients(model, probe, loss, "dfa")
+    true_feedback, true_weights = _gradients(model, probe, loss, "bp")
     return Alignment(
         {name: angle_deg([feedback[name]], [true_feedback[name]]) for name in feedback},
         {name: angle_deg(weights[name], true_weights[name]) for name in weights},
@@ -69,15 +68,11 @@ def angle_deg(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
 
 
 def _gradients(
-    model: DFA,
-    inputs: Tensor,
-    targets: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
-    mode: Mode,
+    model: DFA, probe: Batch, loss: Callable[[Any, Any], Tensor], mode: Mode
 ) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
     """Gradients at each tap, and of each tapped module's parameters, in one mode."""
     with undisturbed(model), model.in_mode(mode), torch.enable_grad():
-        recorded = model.record(inputs)
+        recorded = model.record(*probe.inputs)
         taps = {name: tap for name, tap in recorded.taps if tap.requires_grad}
         owners = [
             (name, parameter)
@@ -86,7 +81,7 @@ def _gradients(
             if parameter.requires_grad
         ]
         gradients = torch.autograd.grad(
-            loss(recorded.output, targets),
+            loss(recorded.output, probe.targets),
             [*taps.values(), *(parameter for _, parameter in owners)],
         )
     at_taps = dict(zip(taps, gradients, strict=False))

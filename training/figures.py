@@ -33,20 +33,25 @@ TAP_COLOURS = ("#3a0ca3", "#f72585", "#4cc9f0", "#7209b7")
 
 
 def learning_curves(results: Sequence[RunResult]) -> Figure:
-    """Test error against epochs, one line for each feedback: mean over seeds, band of the range.
+    """What is left to gain against epochs, a line for each feedback: mean over seeds, and range.
 
-    The error is on a logarithmic axis, where equal distances are equal factors.
+    The test error, or a score of which less is better, is on a logarithmic axis, where equal
+    distances are equal factors.
 
     Raises:
-        SettingsError: No results, or of different data sets.
+        SettingsError: No results, or of different tasks.
     """
     figure, axes = _figure()
     by_feedback = _grouped(results)
+    score = results[0].score
     ends: list[tuple[float, str, str]] = []
     for feedback, runs in by_feedback.items():
         epochs = [row.epoch for row in runs[0].rows]
-        errors = np.array([[100 - row.accuracy["test"] for row in run.rows] for run in runs])
-        errors = np.maximum(errors, 1e-2)  # a faultless test set has a place on the axis, too
+        errors = np.array(
+            [[score.shortfall(row.score["test"]) for row in run.rows] for run in runs]
+        )
+        if score.step is not None:
+            errors = np.maximum(errors, 1e-2)  # a faultless test set has a place on the axis, too
         mean = errors.mean(0)
         colour = COLOURS[feedback]
         axes.plot(epochs, mean, color=colour, linewidth=2.2)
@@ -54,11 +59,11 @@ def learning_curves(results: Sequence[RunResult]) -> Figure:
             axes.fill_between(
                 epochs, errors.min(0), errors.max(0), color=colour, alpha=0.18, linewidth=0
             )
-        ends.append((float(mean[-1]), f"{NAMES[feedback]}  {100 - mean[-1]:.1f} %", colour))
+        ends.append((float(mean[-1]), f"{NAMES[feedback]}  {_end(runs)}", colour))
     axes.set_yscale("log")
     _label_ends(axes, ends, max(run.rows[-1].epoch for run in results))
     axes.set_xlabel("epoch")
-    axes.set_ylabel("test error, %")
+    axes.set_ylabel(score.shortfall_name)
     axes.yaxis.set_major_formatter("{x:g}")
     ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]
     low, high = axes.get_ylim()
@@ -66,11 +71,15 @@ def learning_curves(results: Sequence[RunResult]) -> Figure:
     axes.minorticks_off()
     seeds = len(next(iter(by_feedback.values())))
     axes.set_title(
-        f"Learning {results[0].dataset}"
-        + (f", mean and range of {seeds} seeds" if seeds > 1 else ""),
+        f"Learning {results[0].task}" + (f", mean and range of {seeds} seeds" if seeds > 1 else ""),
         loc="left",
     )
     return figure
+
+
+def _end(runs: Sequence[RunResult]) -> str:
+    mean = float(np.mean([run.test for run in runs]))
+    return runs[0].score.shown(mean, 1 if runs[0].score.unit == "%" else 3)
 
 
 def alignment_angles(result: RunResult) -> Figure:
@@ -124,9 +133,9 @@ def _figure() -> tuple[Figure, Axes]:
 
 
 def _grouped(results: Sequence[RunResult]) -> Mapping[str, list[RunResult]]:
-    if not results or len({(result.dataset, len(result.rows)) for result in results}) != 1:
+    if not results or len({(result.task, len(result.rows)) for result in results}) != 1:
         raise SettingsError(
-            f"Learning curves of {len(results)} runs: give at least one, all of one data set and "
+            f"Learning curves of {len(results)} runs: give at least one, all of one task and "
             "length."
         )
     found: dict[str, list[RunResult]] = {}

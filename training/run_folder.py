@@ -16,7 +16,7 @@ import torch
 
 from training.errors import CheckpointError
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class RunFolder:

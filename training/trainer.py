@@ -13,28 +13,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 from torch.optim import Optimizer
 
 from training.alignment import measure_alignment
-from training.datasets.batches import Batches
 from training.dfa import DFA
 from training.errors import CheckpointError, DivergedError, SettingsError
 from training.projector import counts
 from training.run_folder import RunFolder
+from training.score import Evaluation
+from training.task import Task
 
 DIVERGED_ABOVE = 10.0
 DIVERGENCE_WINDOW = 100
-EVALUATED_AT_ONCE = 2000
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Inputs float32 `[row, n]` and labels int64 `[row]`, ready to be evaluated."""
-
-    inputs: Tensor
-    labels: Tensor
 
 
 @dataclass(frozen=True)
@@ -54,9 +44,8 @@ class EpochRow:
 
     Attributes:
         epoch: Epochs done.
-        train_loss: Mean over the epoch, nats; None before training.
-        train_accuracy: Mean over the epoch, %, as the batches were seen; None before training.
-        accuracy: %, by the name of what was evaluated, such as `"test"`.
+        train_loss: Mean over the steps of the epoch; None before training.
+        score: By the name of what was evaluated, such as `"test"`.
         learning_rate: At the end of the epoch.
         seconds: Since the beginning, over all parts of a resumed run.
         projector: The projector's account since the beginning (counts over all parts).
@@ -65,8 +54,7 @@ class EpochRow:
 
     epoch: int
     train_loss: float | None
-    train_accuracy: float | None
-    accuracy: Mapping[str, float]
+    score: Mapping[str, float]
     learning_rate: float
     seconds: float
     projector: Mapping[str, float | None] = field(default_factory=dict)
@@ -91,8 +79,6 @@ class _State:
 
     step: int = 0
     loss_sum: float = 0.0
-    correct: int = 0
-    seen: int = 0
     seconds: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
     recent: list[float] = field(default_factory=list)
@@ -100,22 +86,19 @@ class _State:
 
 
 class Trainer:
-    """Trains a classifier by cross-entropy.
+    """Trains a module on a task.
 
     Args:
-        model: What learns, in its mode.
+        model: The task's module, in its mode.
+        task: What it learns.
         optimizer: Over its parameters.
-        batches: What it learns from.
         learning_rate: Learning rate of a step, from 0.
-        epochs: How often it sees them.
-        evaluate: What it is evaluated on after every epoch, by name.
-        probe: A batch for the alignment angles, measured after every epoch in mode `"dfa"`;
-            through an optical projector that costs exposures, counted with the rest.
+        epochs: How often it sees the task's batches.
         folder: Where the run is kept; None keeps nothing.
         checkpoint_every: Steps between checkpoints; one is written after every epoch anyway.
         observer: Who wants to see it.
         diverged_above: The mean loss of 100 steps may not exceed this multiple of the loss of
-            guessing, `ln(n_classes)`.
+            guessing.
 
     Raises:
         SettingsError: No epochs, or no steps between checkpoints.
@@ -124,13 +107,11 @@ class Trainer:
     def __init__(
         self,
         model: DFA,
+        task: Task,
         optimizer: Optimizer,
-        batches: Batches,
         learning_rate: Callable[[int], float],
         *,
         epochs: int,
-        evaluate: Mapping[str, Labelled],
-        probe: Labelled | None = None,
         folder: RunFolder | None = None,
         checkpoint_every: int | None = None,
         observer: Observer | None = None,
@@ -141,12 +122,10 @@ class Trainer:
         if checkpoint_every is not None and checkpoint_every < 1:
             raise SettingsError(f"A checkpoint every {checkpoint_every} steps: at least 1.")
         self.model = model
+        self.task = task
         self.optimizer = optimizer
-        self.batches = batches
         self.learning_rate = learning_rate
         self.epochs = epochs
-        self.evaluate = evaluate
-        self.probe = probe
         self.folder = folder
         self.checkpoint_every = checkpoint_every
         self.observer = observer
@@ -168,7 +147,7 @@ class Trainer:
             CheckpointError: The checkpoint does not fit.
             FingerprintError: It was trained with another projector, and that was not asked for.
         """
-        steps = self.epochs * self.batches.per_epoch
+        steps = self.epochs * self.task.batches.per_epoch
         self._restore(other_feedback)
         state = self._state
         self._started_s = time.perf_counter() - state.seconds
@@ -177,7 +156,7 @@ class Trainer:
         while state.step < steps:
             loss = self._step(state.step)
             state.step += 1
-            epoch, within = divmod(state.step, self.batches.per_epoch)
+            epoch, within = divmod(state.step, self.task.batches.per_epoch)
             if self.observer is not None:
                 self.observer.on_step(
                     Progress(state.step, steps, epoch + bool(within), self.epochs, loss)
@@ -189,34 +168,30 @@ class Trainer:
         return tuple(EpochRow(**row) for row in state.rows)
 
     def _step(self, step: int) -> float:
-        inputs, labels = self.batches.at(step)
+        batch = self.task.batches.at(step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         self.model.train()
         self.optimizer.zero_grad()
-        logits = self.model(inputs)
-        loss = functional.cross_entropy(logits, labels)
+        loss = self.task.loss(self.model(*batch.inputs), batch.targets)
         value = loss.item()
-        self._check_loss(value, step, logits.shape[-1])
+        self._check_loss(value, step)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        state = self._state
-        state.loss_sum += value * len(labels)
-        state.correct += int((logits.argmax(1) == labels).sum())
-        state.seen += len(labels)
+        self._state.loss_sum += value
         return value
 
-    def _check_loss(self, loss: float, step: int, n_classes: int) -> None:
+    def _check_loss(self, loss: float, step: int) -> None:
         recent = self._state.recent
         recent.append(loss)
         del recent[:-DIVERGENCE_WINDOW]
-        chance = math.log(n_classes)
+        chance = self.task.guessing
         mean = sum(recent) / len(recent)
         full = len(recent) == DIVERGENCE_WINDOW
         if not math.isfinite(loss) or (full and mean > self.diverged_above * chance):
             raise DivergedError(
                 f"The loss diverged in step {step + 1} (epoch "
-                f"{step // self.batches.per_epoch + 1}): {loss:.3g}, mean of the last "
+                f"{step // self.task.batches.per_epoch + 1}): {loss:.3g}, mean of the last "
                 f"{len(recent)} steps {mean:.3g}; guessing gives {chance:.3g}, "
                 f"{self.diverged_above:g} times that is allowed. Use a smaller learning rate "
                 f"(now {self.learning_rate(step):g})."
@@ -224,30 +199,35 @@ class Trainer:
 
     def _end_epoch(self, epoch: int) -> None:
         state = self._state
-        alignment = {}
-        if self.probe is not None and self.model.mode == "dfa":
-            angles = measure_alignment(
-                self.model, self.probe.inputs, self.probe.labels, functional.cross_entropy
-            )
+        alignment: dict[str, float | None] = {}
+        if self.task.probe is not None and self.model.mode == "dfa":
+            angles = measure_alignment(self.model, self.task.probe, self.task.loss)
             alignment = {
                 name: None if math.isnan(angle) else angle
                 for name, angle in angles.feedback.items()
             }
         row = EpochRow(
             epoch,
-            state.loss_sum / state.seen if state.seen else None,
-            100 * state.correct / state.seen if state.seen else None,
-            {name: accuracy(self.model, data) for name, data in self.evaluate.items()},
+            state.loss_sum / self.task.batches.per_epoch if epoch else None,
+            {name: self._evaluated(by) for name, by in self.task.evaluate.items()},
             self.learning_rate(max(state.step - 1, 0)),
             time.perf_counter() - self._started_s,
             self._account(),
             alignment,
         )
         state.rows.append(asdict(row))
-        state.loss_sum, state.correct, state.seen = 0.0, 0, 0
+        state.loss_sum = 0.0
         self._save()
         if self.observer is not None:
             self.observer.on_epoch(row)
+
+    def _evaluated(self, evaluate: Evaluation) -> float:
+        was_training = self.model.training
+        self.model.eval()
+        with torch.no_grad():
+            score = evaluate(self.model)
+        self.model.train(was_training)
+        return score
 
     def _counts(self) -> dict[str, int]:
         """What adds up in the projector's account, earlier parts of the run included."""
@@ -288,16 +268,3 @@ class Trainer:
                 f"The checkpoint in {self.folder and self.folder.path} does not fit this model: "
                 f"{error}"
             ) from error
-
-
-def accuracy(model: DFA, data: Labelled) -> float:
-    """Share of rows whose largest output is the label's, %."""
-    was_training = model.training
-    model.eval()
-    correct = 0
-    with torch.no_grad():
-        for start in range(0, len(data.labels), EVALUATED_AT_ONCE):
-            rows = slice(start, start + EVALUATED_AT_ONCE)
-            correct += int((model(data.inputs[rows]).argmax(1) == data.labels[rows]).sum())
-    model.train(was_training)
-    return 100 * correct / len(data.labels)

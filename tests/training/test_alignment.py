@@ -8,20 +8,22 @@ from torch import nn
 from torch.nn import functional
 
 from training.alignment import angle_deg, measure_alignment
+from training.batch import Batch
 from training.dfa import DFA
 from training.encoding import Ternary
 from training.models.mlp import mlp
 from training.projector import DenseProjector, MatrixProjector
 
 
-def probe() -> tuple[torch.Tensor, torch.Tensor]:
+def probe() -> Batch:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(64, 20, generator=generator), torch.randint(4, (64,), generator=generator)
+    inputs = torch.randn(64, 20, generator=generator)
+    return Batch((inputs,), torch.randint(4, (64,), generator=generator))
 
 
 def test_random_feedback_starts_at_right_angles() -> None:
     model = DFA(mlp((20, 300, 300, 4), seed=0), DenseProjector(4, 600, seed=1), taps=["blocks.*"])
-    angles = measure_alignment(model, *probe(), functional.cross_entropy)
+    angles = measure_alignment(model, probe(), functional.cross_entropy)
     assert list(angles.feedback) == ["blocks.0", "blocks.1"] == list(angles.weights)
     assert all(75 < angle < 105 for angle in angles.feedback.values())
     assert all(75 < angle < 105 for angle in angles.weights.values())
@@ -32,7 +34,7 @@ def test_random_feedback_starts_at_right_angles() -> None:
 def test_the_true_weights_as_feedback_are_aligned(sign: int, angle: float) -> None:
     net = nn.Sequential(nn.Linear(20, 9), nn.Linear(9, 4))
     model = DFA(net, MatrixProjector(sign * net[1].weight.detach().T), taps=["0"])
-    angles = measure_alignment(model, *probe(), functional.cross_entropy)
+    angles = measure_alignment(model, probe(), functional.cross_entropy)
     assert angles.feedback["0"] == pytest.approx(angle, abs=0.1)
     assert angles.weights["0"] == pytest.approx(angle, abs=0.1)
 
@@ -44,14 +46,15 @@ def test_training_aligns_the_layers() -> None:
         taps=["blocks.*"],
         encoder=Ternary(0.3, relative=True),
     )
-    x, y = probe()
-    before = measure_alignment(model, x, y, functional.cross_entropy)
+    batch = probe()
+    (x,), y = batch.inputs, batch.targets
+    before = measure_alignment(model, batch, functional.cross_entropy)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(60):
         optimizer.zero_grad()
         functional.cross_entropy(model(x), y).backward()
         optimizer.step()
-    after = measure_alignment(model, x, y, functional.cross_entropy)
+    after = measure_alignment(model, batch, functional.cross_entropy)
     assert after.feedback["blocks.1"] < before.feedback["blocks.1"] - 8
 
 
@@ -61,12 +64,13 @@ def test_measuring_disturbs_nothing(mode: str) -> None:
     net = nn.Sequential(block, nn.Linear(9, 4))
     model = DFA(net, DenseProjector(4, 9, seed=0), taps=["0"])
     model.mode = mode  # type: ignore[assignment]
-    x, y = probe()
+    batch = probe()
+    (x,), y = batch.inputs, batch.targets
     functional.cross_entropy(model(x), y).backward()
     gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     buffers = [buffer.clone() for buffer in model.buffers()]
     random = torch.get_rng_state()
-    measure_alignment(model, x, y, functional.cross_entropy)
+    measure_alignment(model, batch, functional.cross_entropy)
     assert model.mode == mode
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(a, b) for a, b in zip(model.buffers(), buffers, strict=True))
@@ -86,7 +90,7 @@ def test_angles_of_every_feedback_point_that_learns() -> None:
     net.insert(2, shared)
     net[3].requires_grad_(False)
     model = DFA(net, DenseProjector(4, 36, seed=0), taps=["0", "1", "3"])
-    angles = measure_alignment(model, *probe(), functional.cross_entropy)
+    angles = measure_alignment(model, probe(), functional.cross_entropy)
     assert list(angles.feedback) == ["0", "1", "1#2"]
     assert list(angles.weights) == ["0", "1"]
     assert angles.cost == {"rows": 64}

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from training.datasets import load
-from training.datasets.batches import Batches, Scaling
 from training.datasets.dataset import Dataset, Examples
 from training.datasets.download import KnownFile, cache_folder, download
 from training.datasets.idx import read_idx
+from training.datasets.image_batches import ImageBatches, Scaling
 from training.datasets.mnist import MNIST, Source, locate
 from training.errors import DatasetError, SettingsError
 
@@ -230,32 +230,32 @@ def test_validation_is_carved_from_training_by_seed() -> None:
 
 
 def test_each_epoch_sees_everything_once_in_another_order() -> None:
-    batches = Batches(toy().train, 4, 0, Scaling())
+    batches = ImageBatches(toy().train, 4, 0, Scaling())
     assert batches.per_epoch == 3
-    epochs = [[int(y) for s in range(3) for y in batches.at(3 * e + s)[1]] for e in (0, 1)]
+    epochs = [[int(y) for s in range(3) for y in batches.at(3 * e + s).targets] for e in (0, 1)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(11))
     assert epochs[0] != epochs[1]
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
-    first, second = (Batches(toy().train, 4, 5, Scaling(), max_shift=1) for _ in range(2))
+    first, second = (ImageBatches(toy().train, 4, 5, Scaling(), max_shift=1) for _ in range(2))
     expected = [first.at(step) for step in range(7)]
     for step in (6, 2, 4, 0):
-        x, y = second.at(step)
-        assert torch.equal(x, expected[step][0])
-        assert torch.equal(y, expected[step][1])
-    other = Batches(toy().train, 4, 6, Scaling(), max_shift=1)
-    assert not torch.equal(other.at(0)[1], expected[0][1])
+        batch = second.at(step)
+        assert torch.equal(batch.inputs[0], expected[step].inputs[0])
+        assert torch.equal(batch.targets, expected[step].targets)
+    other = ImageBatches(toy().train, 4, 6, Scaling(), max_shift=1)
+    assert not torch.equal(other.at(0).targets, expected[0].targets)
 
 
 def test_shifts_move_the_image_over_black() -> None:
     images = torch.zeros(1, 5, 5)
     images[0, 2, 2] = 1.0
     scaling = Scaling(0.2, 0.5)
-    batches = Batches(Examples(images, torch.zeros(1, dtype=torch.int64)), 1, 0, scaling, 1)
+    batches = ImageBatches(Examples(images, torch.zeros(1, dtype=torch.int64)), 1, 0, scaling, 1)
     places = set()
     for step in range(60):
-        image = batches.at(step)[0].view(5, 5)
+        image = batches.at(step).inputs[0].view(5, 5)
         (row, column), *more = (image > 0).nonzero().tolist()
         assert not more
         assert np.allclose(image[image <= 0], -0.4)
@@ -274,4 +274,4 @@ def test_standardised_inputs() -> None:
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": 12}, {"max_shift": 3}])
 def test_impossible_batches_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(SettingsError, match="Batch size|Shifts"):
-        Batches(toy().train, **({"batch_size": 4, "seed": 0, "scaling": Scaling()} | options))  # type: ignore[arg-type]
+        ImageBatches(toy().train, **({"batch_size": 4, "seed": 0, "scaling": Scaling()} | options))  # type: ignore[arg-type]

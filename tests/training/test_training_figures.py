@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,10 @@ import pytest
 from training.errors import SettingsError
 from training.experiments import FEEDBACKS, RunResult
 from training.figures import COLOURS, alignment_angles, learning_curves
+from training.score import Score, accuracy_score
 from training.trainer import EpochRow
+
+SCORE = accuracy_score(360)
 
 
 def result(feedback: Any = "optical", seed: int = 0, epochs: int = 3) -> RunResult:
@@ -17,7 +21,6 @@ def result(feedback: Any = "optical", seed: int = 0, epochs: int = 3) -> RunResu
         EpochRow(
             epoch,
             0.5 if epoch else None,
-            90.0 if epoch else None,
             {"test": 10.0 if epoch == 0 else 100.0 - (epoch < 3) - seed},
             1e-3,
             float(epoch),
@@ -26,7 +29,7 @@ def result(feedback: Any = "optical", seed: int = 0, epochs: int = 3) -> RunResu
         )
         for epoch in range(epochs + 1)
     )
-    return RunResult("best", "digits", feedback, seed, rows, "none")
+    return RunResult("best", "digits", feedback, seed, SCORE, rows, "none")
 
 
 def drawn(figure: Any) -> list[str]:
@@ -60,7 +63,7 @@ def test_alignment_of_each_tap() -> None:
 def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(SettingsError, match="0 runs"):
         learning_curves([])
-    with pytest.raises(SettingsError, match="of one data set and length"):
+    with pytest.raises(SettingsError, match="of one task and length"):
         learning_curves([result(), result(epochs=2)])
     with pytest.raises(SettingsError, match="'backprop' has no alignment"):
         alignment_angles(result("backprop"))
@@ -68,3 +71,11 @@ def test_what_cannot_be_drawn_is_refused() -> None:
 
 def test_every_feedback_has_a_colour() -> None:
     assert set(COLOURS) == set(FEEDBACKS)
+
+
+def test_a_score_of_which_less_is_better_is_drawn_itself() -> None:
+    perplexity = replace(result(), score=Score("perplexity"))
+    figure = learning_curves([perplexity])
+    assert drawn(figure) == ["DFA, optical  100.000"]
+    assert figure.axes[0].get_ylabel() == "test perplexity"
+    assert list(figure.axes[0].lines[0].get_ydata())[-1] == 100.0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from training.experiments.recipe import RECIPES, Recipe, Shallow, named_recipe
-from training.experiments.run import FEEDBACKS, Feedback, RunResult, run
+from training.experiments.catalogue import RECIPES, named_recipe, tasks
+from training.experiments.recipe import FEEDBACKS, Feedback, Recipe
+from training.experiments.run import RunResult, run
 
 __all__ = [
     "FEEDBACKS",
@@ -11,7 +12,7 @@ __all__ = [
     "Feedback",
     "Recipe",
     "RunResult",
-    "Shallow",
     "named_recipe",
     "run",
+    "tasks",
 ]

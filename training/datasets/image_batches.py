@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.batch import Batch
 from training.datasets.dataset import Examples
 from training.errors import SettingsError
 from training.randomness import ORDER, SHIFTS, generator
@@ -30,7 +31,7 @@ class Scaling:
         return ((images - self.mean) / self.deviation).flatten(1)
 
 
-class Batches:
+class ImageBatches:
     """Shuffled batches of one training set, epoch after epoch.
 
     Args:
@@ -75,7 +76,7 @@ class Batches:
         """Batches in an epoch."""
         return -(-len(self.examples) // self.batch_size)
 
-    def at(self, step: int) -> tuple[Tensor, Tensor]:
+    def at(self, step: int) -> Batch:
         """Inputs float32 `[rows, pixel]` and labels int64 `[rows]` of a step, from 0."""
         epoch, batch = divmod(step, self.per_epoch)
         if epoch != self._epoch:
@@ -84,7 +85,8 @@ class Batches:
             )
             self._epoch, self._order = epoch, order
         rows = self._order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        return self._shifted(self._padded[rows], step), self.examples.labels[rows]
+        inputs = self._shifted(self._padded[rows], step)
+        return Batch((inputs,), self.examples.labels[rows])
 
     def _shifted(self, padded: Tensor, step: int) -> Tensor:
         if not self._max_shift:
