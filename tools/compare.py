@@ -1,4 +1,4 @@
-"""`opu compare`: what has changed between two calibrations."""
+"""`opu compare`: what has changed between two calibrations, or two sets of training runs."""
 
 from __future__ import annotations
 
@@ -19,20 +19,49 @@ COLUMNS = ("", "earlier", "later")
 
 
 def compare(
-    earlier: Annotated[Path, typer.Argument(metavar="A.h5", help="The earlier calibration.")],
-    later: Annotated[Path, typer.Argument(metavar="B.h5", help="The later one.")],
+    earlier: Annotated[
+        Path,
+        typer.Argument(metavar="A", help="The earlier calibration, or a folder of training runs."),
+    ],
+    later: Annotated[Path, typer.Argument(metavar="B", help="The later one.")],
     json: JsonOption = None,
     html: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE.html", help="Also write a page with pictures."),
     ] = None,
 ) -> None:
-    """Tell what has changed between two calibrations: the matrix, the bench, the quality."""
-    from calibration.calibration_file import Calibration
-    from calibration.comparison import compare as compared
+    """Tell what has changed between two calibrations, or two folders of training runs.
+
+    Of calibrations: the matrix, the bench, the quality. Of runs: settings, scores, curves.
+    """
     from tools.output_path import require_writable
 
     require_writable(json, html)
+    if earlier.is_dir() and later.is_dir():
+        _compare_runs(earlier, later, json, html)
+    else:
+        _compare_calibrations(earlier, later, json, html)
+
+
+def _compare_runs(earlier: Path, later: Path, json: Path | None, html: Path | None) -> None:
+    from tools.run_comparison import compare_runs
+
+    found = compare_runs(earlier, later)
+    results().print(table("Training runs", found.columns, found.rows()))
+    differing = found.settings()
+    if differing:
+        results().print(table("Settings that differ", ("", "earlier", "later"), differing))
+    else:
+        results().print("The settings are the same.")
+    write_json(json, found.as_json())
+    if html is not None:
+        write_text(html, found.page())
+
+
+def _compare_calibrations(earlier: Path, later: Path, json: Path | None, html: Path | None) -> None:
+    from calibration.calibration_file import Calibration
+    from calibration.comparison import compare as compared
+
     made = Calibration.load(earlier), Calibration.load(later)
     found = compared(*made)
     results().print(table("Calibrations", COLUMNS, comparison_rows(*made)))

@@ -6,7 +6,7 @@ from tools.json_file import JsonOption, write_json
 from tools.output_path import require_writable
 from tools.terminal import results, table
 
-_COLUMNS = ("Task", "recipe", "network", "training", "epochs", "codes of the bench")
+_COLUMNS = ("Task", "recipe", "network", "training", "epochs")
 
 
 def recipes(json: JsonOption = None) -> None:
@@ -21,7 +21,6 @@ def recipes(json: JsonOption = None) -> None:
             recipe.network,
             recipe.schooling,
             str(recipe.epochs),
-            str(recipe.encoder),
         )
         for recipe in RECIPES
     ]

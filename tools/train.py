@@ -15,7 +15,7 @@ from tools.bench_choice import (
     SceneSeedOption,
     chosen_bench,
 )
-from tools.json_file import JsonOption, write_json
+from tools.json_file import JsonOption, write_json, write_text
 from tools.terminal import results, stages, table
 
 if TYPE_CHECKING:
@@ -73,6 +73,18 @@ def train(
             "phase is measured once, for comparison.",
         ),
     ] = True,
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard", help="Also write TensorBoard's event files: FOLDER/tensorboard."
+        ),
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE.html", help="Also write a page with curves and angles."
+        ),
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Train a network, by one or several ways of feedback, with one or several seeds.
@@ -83,13 +95,14 @@ def train(
     from tools.output_path import require_writable
     from tools.results_table import light_table, result_columns, results_of
     from tools.training_runs import Series
+    from tools.training_view import training_page
     from training.experiments import named_recipe
 
-    require_writable(json)
+    require_writable(json, report)
     ways = _ways(feedback)
     chosen = named_recipe(recipe, task)
     folder = out or Path("runs") / f"{task}-{chosen.name}"
-    series = Series(chosen, _numbers(seeds), epochs, folder, resume)
+    series = Series(chosen, _numbers(seeds), epochs, folder, resume, tensorboard)
     if not resume:
         _require_free(series, ways)
     finished: list[RunResult] = []
@@ -107,6 +120,8 @@ def train(
     lit = [run for run in finished if run.feedback == "optical"]
     if lit:
         results().print(table("What the light cost", *light_table(lit)))
+    if report is not None:
+        write_text(report, training_page(finished))
     write_json(json, {"results": came_to, "runs": [run.as_json() for run in finished]})
 
 

@@ -8,19 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn as TimeRemaining
-
 from tools.interruption import advice
 from tools.terminal import remarks
+from tools.training_watch import TrainingWatch
 from training.figures import NAMES
 
 if TYPE_CHECKING:
     from training.experiments import Feedback, Recipe, RunResult
     from training.projector import Projector
-    from training.trainer import EpochRow
-    from training.trainer import Progress as Step
-
+    from training.trainer import EpochRow, Observer, Progress
 
 _WIDTH_FOR_THREADS = 512
 
@@ -35,6 +31,7 @@ class Series:
         epochs: Instead of the recipe's.
         folder: Where the runs are kept; None keeps nothing.
         resume: Go on with the runs that are there.
+        event_files: Whether TensorBoard's files are written beside the runs.
     """
 
     recipe: Recipe
@@ -42,6 +39,7 @@ class Series:
     epochs: int | None = None
     folder: Path | None = None
     resume: bool = False
+    event_files: bool = False
 
     def run_folder(self, feedback: Feedback, seed: int) -> Path | None:
         """Where a run is kept."""
@@ -67,7 +65,11 @@ class Series:
         folder = self.run_folder(feedback, seed)
         note = f"Add --resume to go on with the run in {folder}."
         kept = (folder or Path()) / "checkpoint.pt"
-        with advice(note, if_there=kept), _Watch(f"{NAMES[feedback]}, seed {seed}") as watch:
+        with (
+            advice(note, if_there=kept),
+            TrainingWatch(f"{NAMES[feedback]}, seed {seed}") as watch,
+            self._events(folder) as events,
+        ):
             result = run(
                 self.recipe,
                 feedback,
@@ -76,7 +78,7 @@ class Series:
                 folder=folder,
                 resume=self.resume,
                 epochs=self.epochs,
-                observer=watch,
+                observer=_Observers(watch, *events),
             )
         remarks().print(
             f"{NAMES[feedback]}, seed {seed}: test {result.score.name} "
@@ -85,6 +87,19 @@ class Series:
             highlight=False,
         )
         return result
+
+    @contextmanager
+    def _events(self, folder: Path | None) -> Iterator[tuple[Observer, ...]]:
+        if folder is None or not self.event_files:
+            yield ()
+            return
+        from tools.event_files import EventFiles
+
+        files = EventFiles(folder.parent / "tensorboard" / folder.name)
+        try:
+            yield (files,)
+        finally:
+            files.close()
 
 
 @contextmanager
@@ -101,45 +116,18 @@ def _threads_that_pay(recipe: Recipe) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Watch:
-    """A bar on stderr with the loss and the score so far; an observer of the training."""
+class _Observers:
+    """Several that want to see one training."""
 
-    def __init__(self, name: str) -> None:
-        console = remarks()
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[told]}"),
-            TimeElapsedColumn(),
-            TimeRemaining(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-            refresh_per_second=4,
-        )
-        self._name = name
-        self._bar: TaskID | None = None
-        self._score = ""
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
 
-    def __enter__(self) -> _Watch:
-        self._bars.start()
-        self._bar = self._bars.add_task(self._name, total=None, told="")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def on_step(self, progress: Step) -> None:
-        """Move the bar."""
-        if self._bar is not None:
-            told = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
-            self._bars.update(
-                self._bar,
-                completed=progress.step,
-                total=progress.steps,
-                told=told + self._score,
-            )
+    def on_step(self, progress: Progress) -> None:
+        """Tell all of them."""
+        for observer in self._observers:
+            observer.on_step(progress)
 
     def on_epoch(self, row: EpochRow) -> None:
-        """Note the score."""
-        self._score = f", test {row.score['test']:.2f}"
+        """Tell all of them."""
+        for observer in self._observers:
+            observer.on_epoch(row)

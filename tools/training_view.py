@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tools.results_table import light_table, result_columns, results_of
+from training.figures import NAMES
 
 if TYPE_CHECKING:
     from tools.report import Report
@@ -20,9 +21,9 @@ def add_training(report: Report, runs: Sequence[RunResult]) -> None:
     results = results_of(runs)
     report.section(
         "Training",
-        "The same network, trained in five ways. Backpropagation sends the error back through the "
-        "transposed weights; direct feedback alignment sends it to every layer through one fixed "
-        "random matrix, which light or arithmetic multiplies by.",
+        "The same network, trained in several ways. Backpropagation sends the error back through "
+        "the transposed weights; direct feedback alignment sends it to every layer through one "
+        "fixed random matrix, which light or arithmetic multiplies by.",
     )
     report.table(
         result_columns(score),
@@ -39,21 +40,41 @@ def add_training(report: Report, runs: Sequence[RunResult]) -> None:
         + (f" One example of the test set is {score.step:.2g} {score.unit}." if score.step else ""),
     )
     lit = [run for run in runs if run.feedback == "optical"]
+    fed = lit or [run for run in runs if run.rows[0].alignment_deg]
+    if fed:
+        report.figure(
+            figures.alignment_angles(fed[0]),
+            "Alignment angles",
+            "The feedback is random and never changes, so at first it has nothing to do with the "
+            "true gradient. The layers above then arrange themselves so that it points their way: "
+            "below 90 degrees, following the feedback lowers the error.",
+        )
     if not lit:
         return
-    report.figure(
-        figures.alignment_angles(lit[0]),
-        "Alignment angles",
-        "The feedback is random and never changes, so at first it has nothing to do with the true "
-        "gradient. The layers above then arrange themselves so that it points their way: below 90 "
-        "degrees, following the feedback lowers the error.",
-    )
     report.section("What the light cost")
     report.table(
         *light_table(lit),
         note="A vector takes two exposures, one for its positive and one for its negative part; "
         "vectors without any part are not shown. References follow the interferometer's phase.",
     )
+
+
+def training_page(runs: Sequence[RunResult]) -> str:
+    """A page about training runs of one recipe."""
+    from tools.report import Report
+
+    results = results_of(runs)
+    score = runs[0].score
+    report = Report(
+        f"Learning {runs[0].task}",
+        f"Recipe {runs[0].recipe}. What is told is the {score.name} on the test set after the last "
+        "epoch.",
+        {NAMES[result.feedback]: score.shown(result.test) for result in results},
+    )
+    add_training(report, runs)
+    report.section("Settings", "Everything that is needed to do it again.")
+    report.settings(recipe_settings(runs))
+    return report.html("opu train")
 
 
 def recipe_settings(runs: Sequence[RunResult]) -> dict[str, str]:

@@ -17,6 +17,7 @@ import torch
 from training.errors import CheckpointError
 
 SCHEMA = 2
+METRICS = "metrics.jsonl"
 
 
 class RunFolder:
@@ -34,7 +35,7 @@ class RunFolder:
 
     def __init__(self, path: Path, settings: Mapping[str, Any], resume: bool = False) -> None:
         self.path = path
-        self.metrics = path / "metrics.jsonl"
+        self.metrics = path / METRICS
         self.checkpoint = path / "checkpoint.pt"
         self._header = {"schema": SCHEMA, "settings": json.loads(json.dumps(settings))}
         try:

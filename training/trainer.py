@@ -49,6 +49,7 @@ class EpochRow:
         learning_rate: At the end of the epoch.
         seconds: Since the beginning, over all parts of a resumed run.
         projector: The projector's account since the beginning (counts over all parts).
+        fingerprint: Identity of the projector.
         alignment_deg: Angle between feedback and true gradient, by tap; empty without feedback.
     """
 
@@ -57,6 +58,7 @@ class EpochRow:
     score: Mapping[str, float]
     learning_rate: float
     seconds: float
+    fingerprint: str
     projector: Mapping[str, float | None] = field(default_factory=dict)
     alignment_deg: Mapping[str, float | None] = field(default_factory=dict)
 
@@ -212,6 +214,7 @@ class Trainer:
             {name: self._evaluated(by) for name, by in self.task.evaluate.items()},
             self.learning_rate(max(state.step - 1, 0)),
             time.perf_counter() - self._started_s,
+            self.model.projector.fingerprint(),
             self._account(),
             alignment,
         )

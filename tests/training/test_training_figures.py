@@ -24,12 +24,13 @@ def result(feedback: Any = "optical", seed: int = 0, epochs: int = 3) -> RunResu
             {"test": 10.0 if epoch == 0 else 100.0 - (epoch < 3) - seed},
             1e-3,
             float(epoch),
+            "none",
             {},
             angles,
         )
         for epoch in range(epochs + 1)
     )
-    return RunResult("best", "digits", feedback, seed, SCORE, rows, "none")
+    return RunResult("best", "digits", feedback, seed, SCORE, rows)
 
 
 def drawn(figure: Any) -> list[str]:

@@ -32,7 +32,6 @@ class RunResult:
         seed: Of weights, order, shifts and digital feedback.
         score: What the task is judged by.
         rows: One for each epoch, and one before the first.
-        fingerprint: Identity of the projector.
     """
 
     recipe: str
@@ -41,12 +40,16 @@ class RunResult:
     seed: int
     score: Score
     rows: tuple[EpochRow, ...]
-    fingerprint: str
 
     @property
     def test(self) -> float:
         """The score on the test set after the last epoch."""
         return self.rows[-1].score["test"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the projector at the end."""
+        return self.rows[-1].fingerprint
 
     @property
     def seconds(self) -> float:
@@ -60,7 +63,11 @@ class RunResult:
 
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values."""
-        return asdict(self) | {"test": self.test, "seconds": self.seconds}
+        return asdict(self) | {
+            "test": self.test,
+            "seconds": self.seconds,
+            "fingerprint": self.fingerprint,
+        }
 
 
 def run(
@@ -106,14 +113,15 @@ def run(
         recipe = replace(recipe, epochs=epochs)
     if projector is None:
         projector = DenseProjector(recipe.n_inputs, recipe.n_feedback, derived_seed(seed, FEEDBACK))
+    torch.manual_seed(derived_seed(seed, GLOBAL))
+    task = recipe.prepare(seed, n_validation)
+    model = _model(task, recipe, feedback, projector)
     settings = asdict(recipe) | {
         "feedback": feedback,
         "seed": seed,
         "n_validation": n_validation,
+        "score": asdict(task.score),
     }
-    torch.manual_seed(derived_seed(seed, GLOBAL))
-    task = recipe.prepare(seed, n_validation)
-    model = _model(task, recipe, feedback, projector)
     steps = recipe.epochs * task.batches.per_epoch
     trainer = Trainer(
         model,
@@ -127,9 +135,7 @@ def run(
     if folder is not None:  # last: what is refused leaves no folder in the way of the next try
         trainer.folder = RunFolder(folder, settings, resume)
     rows = trainer.fit(other_feedback=other_feedback)
-    return RunResult(
-        recipe.name, recipe.task, feedback, seed, task.score, rows, projector.fingerprint()
-    )
+    return RunResult(recipe.name, recipe.task, feedback, seed, task.score, rows)
 
 
 def _model(task: Task, recipe: Recipe, feedback: Feedback, projector: Projector) -> DFA:

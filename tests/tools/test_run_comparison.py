@@ -1,0 +1,112 @@
+"""Training runs side by side, as tables, JSON and a page."""
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+
+
+@pytest.fixture
+def trained(opu):
+    """Train with every seed and way of feedback that is asked for; returns the folder's name."""
+
+    def train(out, feedback, seeds="0,1", *options):
+        ending = opu(
+            "train", "digits", f"--feedback={feedback}", f"--seeds={seeds}", "--epochs=1",
+            f"--out={out}", *options,
+        )  # fmt: skip
+        assert ending.code == 0, ending.err
+        return out
+
+    return train
+
+
+def test_runs_are_compared_by_feedback_and_settings(opu, trained, tmp_path):
+    trained("a", "digital,backprop")
+    trained("b", "digital", "2")
+    found = opu("compare", "a", "b", "--json=c.json", "--html=c.html")
+    assert found.code == 0, found.err
+    assert "The settings are the same." in found.out
+    content = json.loads((tmp_path / "c.json").read_text())
+    assert content["settings"] == []
+    assert [run["seed"] for run in content["later"]] == [2]
+    assert {run["feedback"] for run in content["earlier"]} == {"digital", "backprop"}
+    page = (tmp_path / "c.html").read_text()
+    HTMLParser().feed(page)
+    assert page.count("<figure>") == 4  # curves and angles of both
+    (row,) = [line for line in found.out.splitlines() if "not quantised" in line]
+    assert "2, 1" in row
+    (row,) = [line for line in found.out.splitlines() if "backpropagation" in line]
+    assert "2, 0" in row
+
+
+def test_settings_that_differ_are_named(opu, trained, tmp_path):
+    trained("a", "ternary", "0")
+    header, *rows = (tmp_path / "a/ternary-seed0/metrics.jsonl").read_text().splitlines()
+    other = json.loads(header)
+    other["settings"]["encoder"]["threshold"] = 0.7
+    folder = tmp_path / "b"
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text("\n".join([json.dumps(other), *rows]))
+    found = opu("compare", "a/ternary-seed0", "b", "--json=c.json")
+    assert found.code == 0, found.err
+    assert json.loads((tmp_path / "c.json").read_text())["settings"] == [
+        {"setting": "encoder.threshold", "earlier": "0.3", "later": "0.7"}
+    ]
+    assert "+0.00" in found.out
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"schema": 1, "settings": {}}', "[1]", "no JSON"])
+def test_what_is_no_run_is_refused(opu, tmp_path, content):
+    (tmp_path / "metrics.jsonl").write_text(content)
+    (tmp_path / "empty").mkdir()
+    assert opu("compare", ".", ".").code == 2
+    nothing = opu("compare", "empty", "empty")
+    assert nothing.code == 2
+    assert "holds no run" in nothing.err
+
+
+def test_scores_of_other_kinds_are_not_compared(opu, trained, tmp_path):
+    trained("a", "backprop", "0")
+    header, *rows = (tmp_path / "a/backprop-seed0/metrics.jsonl").read_text().splitlines()
+    other = json.loads(header)
+    other["settings"]["score"] = {"name": "perplexity"}
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/metrics.jsonl").write_text("\n".join([json.dumps(other), *rows]))
+    found = opu("compare", "a", "b")
+    assert found.code == 2
+    assert "accuracy and perplexity cannot be compared" in found.err
+
+
+def test_event_files_hold_what_was_told(trained, tmp_path):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="TensorBoard is not installed: pip install 'opu[tensorboard]'",
+    )
+    trained("a", "ternary", "0", "--tensorboard")
+    rows = (tmp_path / "a/ternary-seed0/metrics.jsonl").read_text().splitlines()[1:]
+    events = accumulator.EventAccumulator(str(tmp_path / "a/tensorboard/ternary-seed0")).Reload()
+    scores = events.Scalars("score/test")
+    assert [each.value for each in scores] == pytest.approx(
+        [json.loads(row)["score"]["test"] for row in rows]
+    )
+    assert [each.step for each in scores] == [0, 45]
+    assert len(events.Scalars("loss")) == 5
+    assert {"alignment_deg/blocks.0", "alignment_deg/blocks.1", "projector/rows"} <= set(
+        events.Tags()["scalars"]
+    )
+
+
+def test_the_page_of_a_training_has_curves_and_angles(trained, tmp_path):
+    trained("a", "digital,shallow", "0", "--report=r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<figure>") == 2
+    assert "Learning curves" in page
+    assert "Alignment angles" in page
+
+
+def test_each_epoch_is_a_line_where_there_is_no_terminal(opu):
+    ending = opu("train", "digits", "--feedback=digital", "--epochs=2", "--out=a")
+    lines = [line for line in ending.err.splitlines() if "epoch" in line]
+    assert len([line for line in lines if ": epoch" in line]) == 3
+    assert "alignment" in lines[0]
