@@ -15,9 +15,10 @@ import torch
 from training.datasets import load
 from training.datasets.dataset import Dataset, Examples
 from training.datasets.download import KnownFile, cache_folder, download
+from training.datasets.files import locate
 from training.datasets.idx import read_idx
 from training.datasets.image_batches import ImageBatches, Scaling
-from training.datasets.mnist import MNIST, Source, locate
+from training.datasets.mnist import MNIST
 from training.errors import DatasetError, SettingsError
 
 CONTENT = bytes(range(256)) * 2000
@@ -125,9 +126,9 @@ def test_no_server_says_where_to_put_which_file(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("OPU_DATA", str(tmp_path / "data"))
     with Server() as closed:
-        source = Source("mnist", "mnist", closed.url, MNIST.files)
+        pass
     with pytest.raises(DatasetError, match=r"train-images-idx3-ubyte\.gz, .* OPU_DATA"):
-        locate(source, MNIST.files[0])
+        locate(MNIST.files[0], "mnist", closed.url, MNIST.files)
 
 
 def test_a_folder_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
@@ -141,18 +142,18 @@ def test_looked_for_in_the_data_folder_then_the_cache(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("OPU_DATA", str(tmp_path / "data"))
-    source = Source("things", "things", server.url, (FILE, FILE, FILE, FILE))
+    asked = FILE, "things", server.url, (FILE,)
     cached = cache_folder() / "things" / FILE.name
-    assert locate(source, FILE) == cached
-    assert locate(source, FILE) == cached
+    assert locate(*asked) == cached
+    assert locate(*asked) == cached
     assert len(server.asked) == 1
     mine = tmp_path / "data" / "things" / FILE.name
     mine.parent.mkdir(parents=True)
     mine.write_bytes(CONTENT)
-    assert locate(source, FILE) == mine
+    assert locate(*asked) == mine
     mine.write_bytes(CONTENT[:-5])
     with pytest.raises(DatasetError, match=f"{FILE.name} has 511995 bytes, expected 512000"):
-        locate(source, FILE)
+        locate(*asked)
 
 
 def idx(path: Path, content: bytes) -> Path:

@@ -7,7 +7,6 @@ their content has to be the published one.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,9 @@ import numpy as np
 import torch
 
 from training.datasets.dataset import Dataset, Examples
-from training.datasets.download import KnownFile, cache_folder, download
+from training.datasets.download import KnownFile
+from training.datasets.files import locate
 from training.datasets.idx import read_idx
-from training.errors import DatasetError
 
 SIDE = 28
 N_TRAIN, N_TEST = 60_000, 10_000
@@ -120,36 +119,13 @@ def read(source: Source) -> Dataset:
     Raises:
         DatasetError: Files are missing and cannot be fetched, or are damaged.
     """
-    paths = [locate(source, file) for file in source.files]
+    paths = [locate(file, source.folder, source.base_url, source.files) for file in source.files]
     return Dataset(
         source.name,
         10,
         _examples(paths[0], paths[1], N_TRAIN),
         _examples(paths[2], paths[3], N_TEST),
     )
-
-
-def locate(source: Source, file: KnownFile) -> Path:
-    """The verified file, in `OPU_DATA`, among downloads, or fetched now.
-
-    Raises:
-        DatasetError: It is damaged, or missing and cannot be fetched.
-    """
-    folders = [cache_folder() / source.folder]
-    if root := os.environ.get("OPU_DATA"):
-        folders.insert(0, Path(root) / source.folder)
-    for folder in folders:
-        path = folder / file.name
-        if path.exists():
-            file.verify(path)
-            return path
-    try:
-        return download(file, source.base_url, folders[-1])
-    except DatasetError as error:
-        raise DatasetError(
-            f"{error} Without a network, put {', '.join(f.name for f in source.files)} into a "
-            f"folder {source.folder}/ and name the folder above it in OPU_DATA."
-        ) from error
 
 
 def _examples(images: Path, labels: Path, n: int) -> Examples:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from training.errors import SettingsError
-from training.experiments import fully_connected
+from training.experiments import fully_connected, graphs
 from training.experiments.recipe import Recipe
 
-RECIPES: tuple[Recipe, ...] = (*fully_connected.RECIPES,)
+RECIPES: tuple[Recipe, ...] = (*fully_connected.RECIPES, *graphs.RECIPES)
 
 
 def tasks() -> tuple[str, ...]:
