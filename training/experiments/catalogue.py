@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from training.errors import SettingsError
-from training.experiments import fully_connected, graphs
+from training.experiments import diffusion, fully_connected, graphs, text, vision
 from training.experiments.recipe import Recipe
 
-RECIPES: tuple[Recipe, ...] = (*fully_connected.RECIPES, *graphs.RECIPES)
+RECIPES: tuple[Recipe, ...] = (
+    *fully_connected.RECIPES,
+    *graphs.RECIPES,
+    *text.RECIPES,
+    *vision.RECIPES,
+    *diffusion.RECIPES,
+)
 
 
 def tasks() -> tuple[str, ...]:

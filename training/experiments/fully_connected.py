@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-import torch
-from torch.nn import functional
-
-from training.batch import Batch
 from training.datasets import load
 from training.datasets.dataset import Dataset
-from training.datasets.image_batches import ImageBatches, Scaling
 from training.encoding import Ternary
+from training.experiments.images import classification
 from training.experiments.recipe import Feedback, Recipe
 from training.models.mlp import mlp
 from training.randomness import WEIGHTS, derived_seed
-from training.score import accuracy, accuracy_score
+from training.taps import Layout
 from training.task import Task
 
 Init = Literal["lecun", "xavier"]
-N_PROBE = 256
-SPLIT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +37,8 @@ class FullyConnected(Recipe):
         standardise: Inputs with mean 0 and deviation 1 over the training set; otherwise [0, 1].
         max_shift: Random shifts of training images, pixels.
         batch_size: Rows of a batch.
+        layout: Which outputs of the projector feed which hidden layer.
+        backprop_rate: Learning rate of backpropagation, where it needs another; None otherwise.
         shallow: Settings of the shallow baseline, tuned for it.
     """
 
@@ -53,6 +48,8 @@ class FullyConnected(Recipe):
     max_shift: int
     batch_size: int
     shallow: Shallow
+    layout: Layout = "concat"
+    backprop_rate: float | None = None
 
     @property
     def n_inputs(self) -> int:
@@ -61,8 +58,9 @@ class FullyConnected(Recipe):
 
     @property
     def n_feedback(self) -> int:
-        """One for each hidden unit."""
-        return sum(self.widths[1:-1])
+        """One for each hidden unit, or for those of the widest layer if all share them."""
+        hidden = self.widths[1:-1]
+        return sum(hidden) if self.layout == "concat" else max(hidden)
 
     @property
     def widest(self) -> int:
@@ -72,6 +70,9 @@ class FullyConnected(Recipe):
     @property
     def network(self) -> str:
         """All widths."""
+        n_in, *hidden, n_out = self.widths
+        if len(hidden) > 4 and len(set(hidden)) == 1:
+            return f"{n_in} – {len(hidden)} x {hidden[0]} – {n_out}, tanh"
         return " – ".join(str(width) for width in self.widths) + ", tanh"
 
     @property
@@ -80,7 +81,9 @@ class FullyConnected(Recipe):
         return f"{super().schooling}, batches of {self.batch_size}"
 
     def tuned_for(self, feedback: Feedback) -> Self:
-        """The shallow baseline has settings of its own."""
+        """The shallow baseline has settings of its own, and backpropagation perhaps a rate."""
+        if feedback == "backprop":
+            return replace(self, learning_rate=self.backprop_rate or self.learning_rate)
         if feedback != "shallow":
             return self
         own = self.shallow
@@ -94,23 +97,16 @@ class FullyConnected(Recipe):
 
     def prepare(self, seed: int, n_validation: int) -> Task:
         """Data and network of one run."""
-        data = self.data()
-        train, validation = data.split(n_validation, SPLIT_SEED)
-        scaling = Scaling.standardising(train) if self.standardise else Scaling()
-        parts = {"validation": validation} if n_validation else {}
-        some = train.take(torch.arange(min(N_PROBE, len(train))))
-        return Task(
+        return classification(
             mlp(self.widths, seed=derived_seed(seed, WEIGHTS), init=self.init),
-            taps=["blocks.*"],
-            batches=ImageBatches(train, self.batch_size, seed, scaling, self.max_shift),
-            loss=functional.cross_entropy,
-            guessing=math.log(data.n_classes),
-            score=accuracy_score(len(data.test)),
-            evaluate={
-                name: accuracy(scaling.inputs(part.images), part.labels)
-                for name, part in {**parts, "test": data.test}.items()
-            },
-            probe=Batch((scaling.inputs(some.images),), some.labels),
+            ["blocks.*"],
+            self.data(),
+            seed=seed,
+            batch_size=self.batch_size,
+            max_shift=self.max_shift,
+            n_validation=n_validation,
+            standardise=self.standardise,
+            layout=self.layout,
         )
 
 
@@ -147,11 +143,27 @@ BEST = FullyConnected(
 """Ours, chosen on 10,000 images of MNIST's training set with ternary feedback."""
 
 
+def _deep(depth: int) -> FullyConnected:
+    """Plain tanh layers, one on the other: all share the outputs of one projection."""
+    return replace(
+        BEST,
+        name=f"deep-{depth}",
+        widths=(784, *[256] * depth, 10),
+        init="xavier",
+        layout="shared_prefix",
+        max_shift=0,
+        epochs=3,
+        learning_rate=3e-3,
+        backprop_rate=3e-4,
+    )
+
+
 RECIPES = (
     BEST,
     LIGHT_IN_THE_LOOP,
     replace(BEST, task="fashion-mnist"),
     replace(LIGHT_IN_THE_LOOP, task="fashion-mnist"),
+    *(_deep(depth) for depth in (10, 30, 100)),
     replace(  # 1437 images that fill their 8 x 8 pixels: small batches, and no room for shifts
         BEST,
         task="digits",

@@ -150,7 +150,7 @@ CORA = GraphRecipe(
     learning_rate=0.01,
     cosine=False,
     epochs=20,
-    shallow_rate=0.03,
+    shallow_rate=0.3,
 )
 
 RECIPES = (CORA, replace(CORA, task="citeseer", widths=(3703, 16, 6)))
