@@ -31,6 +31,7 @@ from calibration.quality import Quality
 from calibration.setup import Setup, from_json, to_json
 from calibration.twin import DigitalTwin
 from opu_driver.bench import Bench
+from opu_driver.card import card, picture
 
 SCHEMA_VERSION = 2
 
@@ -78,6 +79,25 @@ class Calibration(Setup):
     quality: Quality
     made_at: str
     expires_at: str
+
+    def _repr_html_(self) -> str:
+        """A card for notebooks."""
+        carrier, quality, settings = self.carrier, self.quality, self.settings
+        rows, columns = (n // self.decimation for n in settings.region.shape)
+        facts = {
+            **{kind: str(who) for kind, who in self.identities.items()},
+            "maps": f"{self.n_inputs} inputs to {self.n_outputs} real outputs, by the {self.path}",
+            "frames": f"{settings.region.height} × {settings.region.width} pixels, exposure "
+            f"{settings.exposure_us:.4g} µs at {self.power_mw:g} mW",
+            "carrier": f"({carrier.row:+.5f}, {carrier.column:+.5f}) cycles/pixel, a grain of "
+            f"{carrier.grain:.2f} pixels",
+            "held out": f"correlation {quality.held_out_correlation:.5f}, error "
+            f"{quality.held_out_error:.3g}",
+            "signal to noise": f"{quality.snr:.4g} an exposure",
+            "made": f"{self.made_at}, expires {self.expires_at}",
+        }
+        field = np.abs(self.reference[: rows * columns]).reshape(rows, columns)
+        return card("Calibration", facts, {"amplitude with all inputs on": picture(field)})
 
     @property
     def n_outputs(self) -> int:

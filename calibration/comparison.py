@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from calibration.calibration_file import Calibration
 from calibration.errors import IncomparableError
 from calibration.movement import Reference
+from opu_driver.card import card, picture
 
 _BLOCK_MODES = 4096
 _NOTEWORTHY = 1.25  # by which a figure has to change to be told of
@@ -48,6 +49,18 @@ class Comparison:
     grain_ratio: float
     mode_correlations: NDArray[np.float32] = field(repr=False, compare=False)
     changes: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """A card for notebooks."""
+        row, column = self.carrier_shift
+        facts = {
+            "fidelity": f"{self.fidelity:.4f}",
+            "gain, phase": f"{self.gain:.4g}, {self.phase_rad:+.2f} rad" if self.related else "",
+            "carrier moved by": f"({row:+.2g}, {column:+.2g}) cycles/pixel",
+            "changes": "; ".join(self.changes) or "none: it is the same bench",
+        }
+        pictures = {"correlation, mode by mode": picture(self.mode_correlations)}
+        return card("Two calibrations compared", facts, pictures)
 
     @property
     def related(self) -> bool:

@@ -20,6 +20,7 @@ from opu_driver.camera import (
     Region,
     Trigger,
 )
+from opu_driver.card import card
 from opu_driver.device import Identity
 from opu_driver.errors import (
     CaptureTimeoutError,
@@ -211,6 +212,22 @@ class Bench:
         traceback: TracebackType | None,
     ) -> None:
         self._devices.__exit__(exc_type, exc, traceback)
+
+    def _repr_html_(self) -> str:
+        """A card for notebooks: what is known without asking a device."""
+        devices = {"modulator": self.modulator, "camera": self.camera, "laser": self.laser}
+        is_open = all(device.is_open for device in devices.values())
+        ceiling_mw = self.start.power_mw if self.start.ceiling_mw is None else self.start.ceiling_mw
+        facts = {
+            "state": "open" if is_open else "closed",
+            **{
+                kind: str(device.identity) if device.is_open else type(device).__name__
+                for kind, device in devices.items()
+            },
+            "light": f"{self.start.power_mw:g} mW to begin with, at most {ceiling_mw:g} mW",
+            "exposures": f"{self.exposures:,} since it was opened" if is_open else "",
+        }
+        return card(f"Bench: {self.name}", facts)
 
     @property
     def identities(self) -> dict[str, Identity]:

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from opu_driver.bench import MARKERS, Bench
 from opu_driver.camera import FrameBlock, Frames
+from opu_driver.card import card, picture
 from opu_driver.damage import first_damage
 from opu_driver.errors import PatternError, RecordingError, SettingError
 from opu_driver.exposure_log import logged
@@ -278,6 +279,26 @@ class Recording:
         step = max(_BLOCK_BYTES // max(frame_bytes, 1), 1)
         for first in range(0, len(self), step):
             yield self.frames(first, first + step)
+
+    def _repr_html_(self) -> str:
+        """A card for notebooks; it reads the first frame."""
+        was, settings = self.conditions, self.conditions.settings
+        if not self._file:
+            return card(f"Recording {self.path.name}", {"state": "closed"})
+        asked = "" if self.n_asked is None else f" of {self.n_asked}"
+        facts = {
+            "frames": f"{len(self)}{asked}, {settings.region.height} × {settings.region.width} "
+            f"pixels, {settings.pixel_format.value}",
+            "state": "complete" if self.complete else "incomplete",
+            "lost": f"{self.lost} frames" if self.lost else "",
+            "patterns": was.subject,
+            "exposure": f"{settings.exposure_us:.4g} µs at {was.power_mw:g} mW, gain "
+            f"{settings.gain_db:g} dB, {was.rate_hz:.4g} patterns/s",
+            **{kind: str(who) for kind, who in was.identities.items()},
+            "began": f"{was.began_at}, opu {was.software}",
+        }
+        pictures = {"first frame": picture(self.frames(0, 1)[0])} if len(self) else {}
+        return card(f"Recording {self.path.name}", facts, pictures)
 
     def _read_header(self) -> None:
         schema = self._file.attrs.get("schema")

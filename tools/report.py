@@ -73,6 +73,11 @@ class Report:
         )
         self._body: list[str] = []
 
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, for notebooks."""
+        page = escape(self.html(""))
+        return f'<iframe srcdoc="{page}" style="width:100%;height:640px;border:0"></iframe>'
+
     def section(self, heading: str, text: str = "") -> None:
         """Begin a section, with a sentence or two about it."""
         self._body.append(f"<h2>{escape(heading)}</h2>")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,18 @@ class RunResult:
         """The projector's account of the whole run, alignment probes included."""
         return self.rows[-1].projector
 
+    def _repr_html_(self) -> str:
+        """A table of the epochs, for notebooks."""
+        taps = list(self.rows[0].alignment_deg)
+        columns = ("epoch", "loss", *(f"{name} {self.score.name}" for name in self.rows[0].score))
+        head = "".join(f"<th>{escape(each)}</th>" for each in (*columns, *taps))
+        lines = "".join(f"<tr>{_cells(row)}</tr>" for row in self.rows)
+        title = f"{self.task}, recipe {self.recipe}, {self.feedback} feedback, seed {self.seed}"
+        return (
+            f"<div><b>{escape(title)}: {escape(self.score.shown(self.test))}</b>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
+        )
+
     def as_json(self) -> dict[str, Any]:
         """The result as JSON values."""
         return asdict(self) | {
@@ -68,6 +81,13 @@ class RunResult:
             "seconds": self.seconds,
             "fingerprint": self.fingerprint,
         }
+
+
+def _cells(row: EpochRow) -> str:
+    loss = "" if row.train_loss is None else f"{row.train_loss:.3f}"
+    angles = ("" if angle is None else f"{angle:.0f}°" for angle in row.alignment_deg.values())
+    cells = (f"{row.epoch}", loss, *(f"{value:.2f}" for value in row.score.values()), *angles)
+    return "".join(f"<td>{cell}</td>" for cell in cells)
 
 
 def run(

@@ -113,7 +113,7 @@ CLOTHES = VisionRecipe(
     max_shift=1,
     batch_size=128,
     encoder=Ternary(0.3, relative=True, dark_below=0.02),
-    learning_rate=1e-3,
+    learning_rate=3e-3,
     cosine=True,
     epochs=4,
     shallow_rate=1e-2,
