@@ -16,7 +16,7 @@ IDS = [path.stem for path in TUTORIALS]
 def outputs(notebook):
     """What each code cell shows, by kind."""
     return [
-        sorted(kind for output in cell.outputs for kind in output.get("data", {"text": ""}))
+        {kind for output in cell.outputs for kind in output.get("data", {"text": ""})}
         for cell in notebook.cells
         if cell.cell_type == "code"
     ]
