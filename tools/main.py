@@ -24,6 +24,7 @@ from tools.init import init
 from tools.inspect import inspect
 from tools.interruption import InterruptError, interruptible
 from tools.recipes import recipes
+from tools.sweep import sweep
 from tools.terminal import tell_error
 from tools.train import train
 from tools.view import view
@@ -76,6 +77,7 @@ app.command(rich_help_panel="Bench")(export)
 app.command(rich_help_panel="Bench")(compare)
 app.command(rich_help_panel="Training")(train)
 app.command(rich_help_panel="Training")(recipes)
+app.command(rich_help_panel="Training")(sweep)
 
 
 def _tell_version(wanted: bool) -> None:

@@ -26,6 +26,7 @@ class Result:
 
     Attributes:
         feedback: The way.
+        score: What was judged.
         test: Mean score on the test set after the last epoch.
         deviation: Its deviation over seeds (n - 1); None for a single run.
         runs: How many.
@@ -34,6 +35,7 @@ class Result:
     """
 
     feedback: str
+    score: Score
     test: float
     deviation: float | None
     runs: int
@@ -43,10 +45,11 @@ class Result:
     @property
     def cells(self) -> tuple[str, ...]:
         """As a table shows it."""
-        deviation = "" if self.deviation is None else f" ± {self.deviation:.2f}"
+        number = self.score.number
+        deviation = "" if self.deviation is None else f" ± {number(self.deviation)}"
         return (
             NAMES[self.feedback],
-            f"{self.test:.2f}{deviation}",
+            f"{number(self.test)}{deviation}",
             f"{self.runs}",
             f"{self.seconds:.1f}",
             f"{self.exposures:,.0f}" if self.exposures else "–",
@@ -65,6 +68,7 @@ def _result(feedback: str, runs: Sequence[RunResult]) -> Result:
     scores = [run.test for run in runs]
     return Result(
         feedback,
+        runs[0].score,
         statistics.fmean(scores),
         statistics.stdev(scores) if len(runs) > 1 else None,
         len(runs),

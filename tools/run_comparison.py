@@ -139,9 +139,9 @@ def _row(way: str, then: Result | None, now: Result | None) -> tuple[str, ...]:
 def _difference(then: Result, now: Result) -> str:
     """With its standard error over seeds, where both have several."""
     if then.deviation is None or now.deviation is None:
-        return f"{now.test - then.test:+.2f}"
+        return f"{now.test - then.test:+.4g}"
     error = math.sqrt(then.deviation**2 / then.runs + now.deviation**2 / now.runs)
-    return f"{now.test - then.test:+.2f} ± {error:.2f}"
+    return f"{now.test - then.test:+.4g} ± {error:.2g}"
 
 
 def _common(runs: Sequence[RunRecord]) -> dict[str, str]:

@@ -102,7 +102,7 @@ def train(
     ways = _ways(feedback)
     chosen = named_recipe(recipe, task)
     folder = out or Path("runs") / f"{task}-{chosen.name}"
-    series = Series(chosen, _numbers(seeds), epochs, folder, resume, tensorboard)
+    series = Series(chosen, numbers(seeds), epochs, folder, resume, tensorboard)
     if not resume:
         _require_free(series, ways)
     finished: list[RunResult] = []
@@ -143,7 +143,7 @@ def _ways(asked: list[str]) -> list[Feedback]:
     return [way for way in FEEDBACKS if way in names or "all" in names]
 
 
-def _numbers(text: str) -> list[int]:
+def numbers(text: str) -> list[int]:
     """Seeds.
 
     Raises:

@@ -73,7 +73,7 @@ class TrainingWatch:
 def epoch_line(row: EpochRow) -> str:
     """Score, alignment, projection quality, drift and exposures of an epoch, in one line."""
     words = [f"epoch {row.epoch}"]
-    words += [f"{name} {value:.2f}" for name, value in row.score.items()]
+    words += [f"{name} {value:.4g}" for name, value in row.score.items()]
     angles = [angle for angle in row.alignment_deg.values() if angle is not None]
     if angles:
         words.append("alignment " + " ".join(f"{angle:.0f}°" for angle in _some(angles)))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from training.experiments.run import RunResult
+    from training.score import Score
 
 COLOURS = {
     "optical": "#c1121f",
@@ -79,7 +80,7 @@ def learning_curves(results: Sequence[RunResult]) -> Figure:
 
 def _end(runs: Sequence[RunResult]) -> str:
     mean = float(np.mean([run.test for run in runs]))
-    return runs[0].score.shown(mean, 1 if runs[0].score.unit == "%" else 3)
+    return runs[0].score.shown(mean)
 
 
 def alignment_angles(result: RunResult) -> Figure:
@@ -118,6 +119,43 @@ def alignment_angles(result: RunResult) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel("angle between feedback and gradient, degrees")
     axes.set_title(f"The layers align with the feedback ({NAMES[result.feedback]})", loc="left")
+    return figure
+
+
+def sweep_figure(
+    points: Sequence[tuple[float, Sequence[float]]], words: str, score: Score, floor: float
+) -> Figure:
+    """Scores against how bad something was: the mean, and a dot a run.
+
+    Args:
+        points: Value and scores, from harmless to fatal.
+        words: What was varied, with its unit.
+        score: What was judged.
+        floor: The score of the shallow baseline.
+    """
+    figure, axes = _figure()
+    colour = COLOURS["optical"]
+    values = [value for value, _ in points]
+    axes.plot(values, [np.mean(scores) for _, scores in points], color=colour, linewidth=2.2)
+    for value, scores in points:
+        axes.plot([value] * len(scores), scores, "o", color=colour, markersize=4, alpha=0.6)
+    axes.axhline(floor, color=COLOURS["shallow"], linewidth=1.6, linestyle=(0, (4, 3)))
+    axes.annotate(
+        f"last layer only  {score.shown(floor)}",
+        (1.0, floor),
+        xycoords=("axes fraction", "data"),
+        xytext=(-4, 4),
+        textcoords="offset points",
+        color="0.4",
+        ha="right",
+        fontsize=10,
+    )
+    if min(values) > 0 and max(values) > 5 * min(values):
+        axes.set_xscale("log")
+    if values[0] > values[-1]:
+        axes.invert_xaxis()
+    axes.set_xlabel(words)
+    axes.set_ylabel(f"test {score.name}" + (f", {score.unit}" if score.unit else ""))
     return figure
 
 

@@ -30,9 +30,13 @@ class Score:
     higher_is_better: bool = False
     step: float | None = None
 
-    def shown(self, value: float, digits: int = 2) -> str:
+    def number(self, value: float) -> str:
+        """The value in digits that matter: hundredths of a per cent, or four of them."""
+        return f"{value:.2f}" if self.unit == "%" else f"{value:#.4g}"
+
+    def shown(self, value: float) -> str:
         """The value with its unit."""
-        return f"{value:.{digits}f}" + (f" {self.unit}" if self.unit else "")
+        return self.number(value) + (f" {self.unit}" if self.unit else "")
 
     def shortfall(self, value: float) -> float:
         """What is left to gain, for logarithmic axes: the error of an accuracy, else the value."""

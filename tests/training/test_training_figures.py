@@ -48,12 +48,12 @@ def test_learning_curves_name_every_feedback_once() -> None:
     assert len(figure.axes[0].lines) == 5
     texts = drawn(figure)
     assert len(set(texts)) == 5
-    assert all(text.endswith("99.5 %") for text in texts)
+    assert all(text.endswith("99.50 %") for text in texts)
     assert "2 seeds" in figure.axes[0].get_title("left")
 
 
 def test_a_faultless_run_can_be_drawn() -> None:
-    assert drawn(learning_curves([result()])) == ["DFA, optical  100.0 %"]
+    assert drawn(learning_curves([result()])) == ["DFA, optical  100.00 %"]
 
 
 def test_alignment_of_each_tap() -> None:
@@ -77,6 +77,6 @@ def test_every_feedback_has_a_colour() -> None:
 def test_a_score_of_which_less_is_better_is_drawn_itself() -> None:
     perplexity = replace(result(), score=Score("perplexity"))
     figure = learning_curves([perplexity])
-    assert drawn(figure) == ["DFA, optical  100.000"]
+    assert drawn(figure) == ["DFA, optical  100.0"]
     assert figure.axes[0].get_ylabel() == "test perplexity"
     assert list(figure.axes[0].lines[0].get_ydata())[-1] == 100.0

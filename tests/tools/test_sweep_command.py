@@ -1,0 +1,104 @@
+"""Benches that get worse by degrees, and where learning breaks."""
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+import torch
+
+from training.dead_outputs import DeadOutputs
+from training.errors import SettingsError
+from training.projector import DenseProjector
+
+
+@pytest.fixture
+def sweep(opu, tmp_path):
+    def run(*options):
+        ending = opu(
+            "sweep", "digits", "--epochs=2", "--seeds=0", "--preset=quiet", "--out=s",
+            "--json=s.json", *options,
+        )  # fmt: skip
+        assert ending.code == 0, ending.err
+        return ending, json.loads((tmp_path / "s.json").read_text())
+
+    return run
+
+
+def test_dead_outputs_break_learning_in_the_end(sweep, tmp_path):
+    ending, content = sweep("--over=dead-outputs", "--values=0,1", "--report=s.html")
+    alive, dead = content["points"]["dead-outputs"]
+    assert alive["scores"] != dead["scores"]
+    assert alive["snr"] == pytest.approx(dead["snr"])
+    assert len(content["shallow"]) == 1
+    assert content["breaks"]["dead-outputs"] == 0.0  # after two epochs the baseline is ahead
+    page = (tmp_path / "s.html").read_text()
+    HTMLParser().feed(page)
+    assert page.count("<figure>") == 1
+    assert "Last layer only" in ending.out
+
+
+def test_a_finished_point_is_not_trained_again(sweep, tmp_path):
+    _, first = sweep("--over=bits", "--values=2")
+    checkpoint = tmp_path / "s/bits/2-seed0/checkpoint.pt"
+    before = checkpoint.stat().st_mtime_ns
+    checkpoint.with_name("metrics.jsonl").touch()
+    _, again = sweep("--over=bits", "--values=2,1")
+    assert again["points"]["bits"][0] == first["points"]["bits"][0]
+    assert checkpoint.stat().st_mtime_ns == before
+    assert (tmp_path / "s/bits/1-seed0").is_dir()
+
+
+def test_a_half_finished_point_is_gone_on_with(sweep, tmp_path):
+    _, whole = sweep("--over=threshold", "--values=0.3")
+    folder = tmp_path / "s/threshold/0.3-seed0"
+    metrics = folder / "metrics.jsonl"
+    header, *rows = metrics.read_text().splitlines(keepends=True)
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    metrics.write_text("".join([header, *rows[:-1]]))  # as if it had been killed in the last epoch
+    state["rows"] = state["rows"][:-1]
+    state["step"] //= 2
+    torch.save(state, folder / "checkpoint.pt")
+    _, again = sweep("--over=threshold", "--values=0.3")
+    assert len(metrics.read_text().splitlines()) == 1 + len(rows)
+    assert len(again["points"]["threshold"][0]["scores"]) == 1
+    assert whole["points"]["threshold"][0]["value"] == 0.3
+
+
+def test_a_bench_that_is_refused_is_a_result(sweep):
+    ending, content = sweep("--over=phase-walk", "--values=3")
+    (point,) = content["points"]["phase-walk"]
+    assert point["scores"] == []
+    assert "Error: " in point["refusal"]
+    assert content["breaks"]["phase-walk"] == 3.0
+    assert "refused" in ending.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--over=luck"], "choose from electrons"),
+        (["--over=bits,threshold", "--values=1"], "names 2"),
+        (["--over=bits", "--values=many"], "give numbers"),
+        (["--over=bits", "--seeds=x"], "--seeds"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused(opu, tmp_path, options, message):
+    ending = opu("sweep", "digits", *options)
+    assert ending.code == 2
+    assert message in ending.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_dead_outputs_are_zero_and_have_an_identity():
+    whole = DenseProjector(4, 10, seed=0)
+    dead = DeadOutputs(whole, 0.3, seed=1)
+    projected = dead.project(torch.eye(4))
+    silent = (projected == 0).all(0)
+    assert int(silent.sum()) == 3
+    assert torch.equal(projected[:, ~silent], whole.project(torch.eye(4))[:, ~silent])
+    prints = {dead.fingerprint(), DeadOutputs(whole, 0.3, seed=2).fingerprint()}
+    assert len(prints | {whole.fingerprint()}) == 3
+    assert (dead.n_inputs, dead.n_outputs) == (4, 10)
+    assert dead.totals()["rows"] == 8
+    with pytest.raises(SettingsError, match=r"\[0, 1\]"):
+        DeadOutputs(whole, 1.5, seed=0)

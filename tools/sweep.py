@@ -1,0 +1,345 @@
+"""`opu sweep`: how much a bench may suffer before training through it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tools.json_file import JsonOption, write_json, write_text
+from tools.terminal import remarks, results, table
+
+if TYPE_CHECKING:
+    from training.experiments import Recipe, RunResult
+    from training.projector import Projector
+    from training.score import Score
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One thing that can go wrong by degrees.
+
+    Attributes:
+        words: What it is, with its unit.
+        values: From harmless to fatal.
+        scene: The number of the simulated optics that it is, if it is one.
+        recipe: What it does to a recipe.
+        projector: What it does to a projector.
+    """
+
+    words: str
+    values: tuple[float, ...]
+    scene: str = ""
+    recipe: Callable[[Recipe, float], Recipe] = lambda recipe, _: recipe
+    projector: Callable[[Projector, float], Projector] = lambda projector, _: projector
+
+
+def _threshold(recipe: Recipe, value: float) -> Recipe:
+    from training.encoding import Ternary
+
+    return replace(recipe, encoder=Ternary(value, relative=True))
+
+
+def _bits(recipe: Recipe, value: float) -> Recipe:
+    from training.encoding import BitPlanes
+    from training.errors import SettingsError
+
+    if not value.is_integer():
+        raise SettingsError(f"A code of {value:g} bits: give whole numbers.")
+    return replace(recipe, encoder=BitPlanes(int(value)))
+
+
+def _dead(projector: Projector, value: float) -> Projector:
+    from training.dead_outputs import DeadOutputs
+
+    return DeadOutputs(projector, value, seed=0)
+
+
+AXES: dict[str, Axis] = {
+    "electrons": Axis(
+        "electrons of a full pixel", (13_500, 3000, 1000, 300, 100), "full_well_electrons"
+    ),
+    "bits": Axis("bits of a code", (8, 4, 2, 1), recipe=_bits),
+    "threshold": Axis(
+        "ternary threshold, of the largest component", (0.1, 0.3, 0.5, 0.7, 0.9), recipe=_threshold
+    ),
+    "phase-walk": Axis(
+        "phase walk, rad a frame", (0.003, 0.02, 0.05, 0.1, 0.2, 0.4), "phase_walk_rad"
+    ),
+    "decorrelation": Axis("decorrelation a frame", (1e-8, 1e-7, 1e-6, 1e-5, 1e-4), "decorrelation"),
+    "dead-outputs": Axis("share of dead outputs", (0.0, 0.3, 0.6, 0.9, 0.97, 1.0), projector=_dead),
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """What all seeds came to at one value.
+
+    Attributes:
+        axis: Its name.
+        value: How bad it was.
+        scores: On the test set, a seed each; those that were refused are left out.
+        snr: Mean signal to noise of a projection.
+        fidelity: Lowest fidelity to the calibration.
+        refusal: Why a bench was refused; empty if none was.
+    """
+
+    axis: str
+    value: float
+    scores: tuple[float, ...]
+    snr: float | None
+    fidelity: float | None
+    refusal: str = ""
+
+    @property
+    def mean(self) -> float | None:
+        """Of the scores; None if there are none."""
+        return sum(self.scores) / len(self.scores) if self.scores else None
+
+
+@dataclass
+class Sweep:
+    """Runs of one recipe along axes, kept in a folder: what is finished is not done again.
+
+    Attributes:
+        recipe: What is trained.
+        seeds: One run each, at each value.
+        folder: Where the runs are kept.
+        preset: Of the simulated bench.
+    """
+
+    recipe: Recipe
+    seeds: Sequence[int]
+    folder: Path
+    preset: str
+    told: Callable[[str], None] = field(default=lambda _: None)
+
+    def shallow(self) -> list[float]:
+        """The baseline: what no feedback at all comes to, a seed each."""
+        from training.experiments import run
+
+        return [
+            self._finished(folder)
+            or run(self.recipe, "shallow", seed=seed, folder=folder, resume=True).test
+            for seed in self.seeds
+            for folder in [self.folder / "shallow" / f"seed{seed}"]
+        ]
+
+    def point(self, axis: str, value: float) -> Point:
+        """Train at one value, with every seed."""
+        from opu_driver.errors import InputError, OpuError
+        from training.experiments.record import RunRecord
+
+        runs: list[RunResult] = []
+        refusal = ""
+        for seed in self.seeds:
+            folder = self.folder / axis / f"{value:g}-seed{seed}"
+            try:
+                if self._finished(folder) is None:
+                    self._train(AXES[axis], value, seed, folder)
+                runs.append(RunRecord.read(folder).result)
+                self.told(f"{axis} {value:g}, seed {seed}: {runs[-1].score.shown(runs[-1].test)}")
+            except InputError:
+                raise
+            except OpuError as error:  # a bench that is refused is a result
+                refusal = f"{type(error).__name__}: {error}"
+                self.told(f"{axis} {value:g}, seed {seed}: refused, {refusal}")
+        noise = [run.projector["snr"] for run in runs if run.projector.get("snr") is not None]
+        kept = [run.projector["fidelity"] for run in runs]
+        return Point(
+            axis,
+            value,
+            tuple(run.test for run in runs),
+            sum(filter(None, noise)) / len(noise) if noise else None,
+            min((each for each in kept if each is not None), default=None),
+            refusal,
+        )
+
+    def _train(self, axis: Axis, value: float, seed: int, folder: Path) -> None:
+        from calibration.calibration_file import Calibration
+        from calibration.pipeline import calibrate
+        from calibration.projector import OpticalProjector
+        from opu_driver import simulated_bench
+        from training.experiments import run
+
+        scene: dict[str, Any] = {axis.scene: value} if axis.scene else {}
+        recipe = axis.recipe(self.recipe, value)
+        kept = folder.parent / f"{folder.name}.h5"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with simulated_bench(self.preset, seed, **scene) as bench:
+            if kept.exists():
+                calibration = Calibration.load(kept)
+            else:
+                calibration = calibrate(bench, recipe.n_inputs, seed=seed)
+                calibration.save(kept)
+            projector = axis.projector(OpticalProjector(bench, calibration), value)
+            run(recipe, "optical", projector, seed=seed, folder=folder, resume=True)
+
+    def _finished(self, folder: Path) -> float | None:
+        from training.experiments.record import RunRecord
+        from training.run_folder import METRICS
+
+        if not (folder / METRICS).exists():
+            return None
+        record = RunRecord.read(folder)
+        done = record.result.rows[-1].epoch == record.planned_epochs
+        return record.result.test if done else None
+
+
+def sweep(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="What to learn, see `opu recipes`.")],
+    over: Annotated[
+        str,
+        typer.Option("--over", help=f"What goes wrong: {', '.join(AXES)}, with commas, or `all`."),
+    ] = "all",
+    values: Annotated[
+        str | None,
+        typer.Option("--values", help="Of one axis, with commas, from harmless to fatal."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Of the task; its first one otherwise.")
+    ] = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds of the runs.")] = "0,1,2",
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Instead of the recipe's.")] = None,
+    preset: Annotated[
+        str, typer.Option("--preset", help="Of the simulated bench, before anything goes wrong.")
+    ] = "realistic",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Of the runs; runs/sweep-TASK otherwise."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.html", help="Also write a page with pictures."),
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Train through simulated benches that get worse by degrees, and tell where learning breaks.
+
+    It breaks at the first value where a bench is refused, or where the mean score is no better than
+    with the last layer alone: no feedback would have done as well. Run it again to go on where it
+    was interrupted.
+    """
+    from tools.output_path import require_writable
+    from tools.train import numbers
+    from training.experiments import named_recipe
+
+    require_writable(json, report)
+    chosen = named_recipe(recipe, task)
+    if epochs is not None:
+        chosen = replace(chosen, epochs=epochs)
+    axes = _axes(over, values)
+    folder = out or Path("runs") / f"sweep-{task}"
+    swept = Sweep(
+        chosen, numbers(seeds), folder, preset, lambda line: remarks().print(line, highlight=False)
+    )
+    baseline = swept.shallow()
+    points = {name: [swept.point(name, value) for value in wanted] for name, wanted in axes.items()}
+    score = _score(swept)
+    floor = sum(baseline) / len(baseline)
+    for name, found in points.items():
+        title = f"{AXES[name].words}: {_ending(found, floor, score)}"
+        results().print(table(title, COLUMNS, [_cells(point, score) for point in found]))
+    results().print(f"Last layer only: {score.shown(floor)}", highlight=False)
+    breaks = {name: _broken(found, floor, score) for name, found in points.items()}
+    write_json(json, {"shallow": baseline, "points": points, "breaks": breaks})
+    if report is not None:
+        write_text(report, _page(chosen, points, floor, score))
+
+
+COLUMNS = ("value", "score", "seeds", "signal to noise", "lowest fidelity", "refused")
+
+
+def _score(swept: Sweep) -> Score:
+    from training.experiments.record import RunRecord
+
+    return RunRecord.read(swept.folder / "shallow" / f"seed{swept.seeds[0]}").result.score
+
+
+def _axes(over: str, values: str | None) -> Mapping[str, tuple[float, ...]]:
+    """The axes that were asked for, with their values.
+
+    Raises:
+        SettingsError: One that there is not, or values that are no numbers or of several axes.
+    """
+    from training.errors import SettingsError
+
+    names = list(AXES) if over == "all" else [name.strip() for name in over.split(",")]
+    for name in names:
+        if name not in AXES:
+            raise SettingsError(f"--over {name!r}: choose from {', '.join(AXES)}, or 'all'.")
+    if values is None:
+        return {name: AXES[name].values for name in names}
+    if len(names) != 1:
+        raise SettingsError(f"--values are those of one axis, and --over names {len(names)}.")
+    try:
+        return {names[0]: tuple(float(part) for part in values.split(","))}
+    except ValueError as error:
+        raise SettingsError(f"--values {values!r}: give numbers, with commas.") from error
+
+
+def _worse(mean: float, floor: float, score: Score) -> bool:
+    """Whether a score is no better than the baseline's."""
+    return mean <= floor if score.higher_is_better else mean >= floor
+
+
+def _broken(points: Sequence[Point], floor: float, score: Score) -> float | None:
+    """The first value at which learning is broken: refused, or no better than the baseline."""
+    for point in points:
+        if point.refusal or point.mean is None or _worse(point.mean, floor, score):
+            return point.value
+    return None
+
+
+def _ending(points: Sequence[Point], floor: float, score: Score) -> str:
+    value = _broken(points, floor, score)
+    return f"breaks at {value:g}" if value is not None else f"holds to {points[-1].value:g}"
+
+
+def _cells(point: Point, score: Score) -> tuple[str, ...]:
+    spread = ""
+    if len(point.scores) > 1:
+        import statistics
+
+        spread = f" ± {score.number(statistics.stdev(point.scores))}"
+    return (
+        f"{point.value:g}",
+        "–" if point.mean is None else score.number(point.mean) + spread,
+        f"{len(point.scores)}",
+        "–" if point.snr is None else f"{point.snr:.3g}",
+        "–" if point.fidelity is None else f"{point.fidelity:.4f}",
+        point.refusal.partition(":")[0],
+    )
+
+
+def _page(recipe: Recipe, points: Mapping[str, Sequence[Point]], floor: float, score: Score) -> str:
+    from tools.report import Report
+    from training.figures import sweep_figure
+
+    report = Report(
+        f"How much a bench may suffer: {recipe.task}",
+        f"Recipe {recipe.name}: {recipe.network}. Everything but the one thing that is varied is "
+        "as in the preset. Learning is broken where a bench is refused, or where it is no better "
+        "than with the last layer alone.",
+        {name: _ending(found, floor, score) for name, found in points.items()},
+    )
+    for name, found in points.items():
+        report.section(AXES[name].words.capitalize())
+        drawn: list[tuple[float, Sequence[float]]] = [
+            (point.value, point.scores) for point in found if point.scores
+        ]
+        if drawn:
+            report.figure(
+                sweep_figure(drawn, AXES[name].words, score, floor),
+                AXES[name].words.capitalize(),
+                "Mean of the runs, each of them a dot; the dashed line is training of the last "
+                "layer alone.",
+                width_px=680,
+            )
+        report.table(COLUMNS, [_cells(point, score) for point in found])
+        for refusal in dict.fromkeys(point.refusal for point in found if point.refusal):
+            report.note(f"Refused: {refusal}")
+    return report.html("opu sweep")
