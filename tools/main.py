@@ -15,6 +15,7 @@ import typer
 from tools.acquire import acquire
 from tools.calibrate import calibrate
 from tools.compare import compare
+from tools.cost import cost
 from tools.demo import demo
 from tools.devices import devices
 from tools.doctor import doctor
@@ -78,6 +79,7 @@ app.command(rich_help_panel="Bench")(compare)
 app.command(rich_help_panel="Training")(train)
 app.command(rich_help_panel="Training")(recipes)
 app.command(rich_help_panel="Training")(sweep)
+app.command(rich_help_panel="Training")(cost)
 
 
 def _tell_version(wanted: bool) -> None:

@@ -46,3 +46,7 @@ class LeakError(TrainingError):
 
 class DivergedError(TrainingError):
     """The loss is not finite any more, or far above that of guessing."""
+
+
+class MemoryShortageError(TrainingError):
+    """A training step that does not fit into the memory that is free."""

@@ -106,12 +106,12 @@ class DiffusionRecipe(Recipe):
         """The shallow baseline has a learning rate of its own."""
         return replace(self, learning_rate=self.shallow_rate) if feedback == "shallow" else self
 
-    def prepare(self, seed: int, n_validation: int) -> Task:
+    def prepare(self, seed: int, n_validation: int, device: str = "cpu") -> Task:
         """Data and network of one run."""
         data = digits()
         train, validation = data.split(n_validation, SPLIT_SEED)
         left = shares(self.times)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device(device):
             torch.manual_seed(derived_seed(seed, WEIGHTS))
             module = Denoiser(self.pixels, self.width, self.depth, self.times)
         parts = {"validation": validation} if n_validation else {}

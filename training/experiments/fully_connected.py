@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+import torch
+
 from training.datasets import load
 from training.datasets.dataset import Dataset
 from training.encoding import Ternary
@@ -95,10 +97,12 @@ class FullyConnected(Recipe):
         """What it learns from."""
         return load(self.task)
 
-    def prepare(self, seed: int, n_validation: int) -> Task:
+    def prepare(self, seed: int, n_validation: int, device: str = "cpu") -> Task:
         """Data and network of one run."""
+        with torch.device(device):
+            module = mlp(self.widths, seed=derived_seed(seed, WEIGHTS), init=self.init)
         return classification(
-            mlp(self.widths, seed=derived_seed(seed, WEIGHTS), init=self.init),
+            module,
             ["blocks.*"],
             self.data(),
             seed=seed,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,8 @@ class GraphRecipe(Recipe):
     weight_decay: float
     shallow_rate: float
 
+    planned_on: ClassVar[str] = "cpu"  # PyTorch has no sparse products without memory
+
     @property
     def n_inputs(self) -> int:
         """One for each class."""
@@ -106,15 +108,17 @@ class GraphRecipe(Recipe):
         """What it learns from."""
         return planetoid(self.task)
 
-    def prepare(self, seed: int, _n_validation: int) -> Task:
+    def prepare(self, seed: int, _n_validation: int, device: str = "cpu") -> Task:
         """Data and network of one run; the validation nodes are the published ones."""
         graph = self.data()
         sums = graph.features.sum(1, keepdim=True).clamp(min=1.0)
         inputs = (graph.features / sums, propagation(graph.edges, len(graph.labels)))
+        with torch.device(device):
+            module = GCN(self.widths, self.dropout, derived_seed(seed, WEIGHTS))
         batch = Batch(inputs, (graph.train, graph.labels[graph.train]))
         parts = {"validation": graph.validation, "test": graph.test}
         return Task(
-            GCN(self.widths, self.dropout, derived_seed(seed, WEIGHTS)),
+            module,
             taps=["blocks.*"],
             batches=WholeGraph(batch),
             loss=_loss,

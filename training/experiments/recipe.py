@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import ClassVar, Literal, Self, get_args
 
 import torch
 from torch import nn
@@ -29,7 +29,10 @@ class Recipe(ABC):
         learning_rate: At its highest.
         cosine: It falls to zero along half a cosine; otherwise it is constant.
         epochs: Passes over the training set.
+        planned_on: Where a step is counted without being run: `"meta"`, tensors without memory.
     """
+
+    planned_on: ClassVar[str] = "meta"
 
     name: str
     task: str
@@ -64,13 +67,14 @@ class Recipe(ABC):
         return f"Adam, learning rate {self.learning_rate:g}" + (", cosine" if self.cosine else "")
 
     @abstractmethod
-    def prepare(self, seed: int, n_validation: int) -> Task:
+    def prepare(self, seed: int, n_validation: int, device: str = "cpu") -> Task:
         """Data and network of one run.
 
         Args:
             seed: Decides weights and the order of the data.
             n_validation: Training examples that are evaluated instead of learned from. Recipes of
                 data with a validation set of its own evaluate that one.
+            device: Where the module is made; on `"meta"` it has sizes and no weights.
 
         Raises:
             DatasetError: The data are missing or damaged.

@@ -90,11 +90,11 @@ class TextRecipe(Recipe):
         """What it learns from."""
         return text(self.task)
 
-    def prepare(self, seed: int, n_validation: int) -> Task:
+    def prepare(self, seed: int, n_validation: int, device: str = "cpu") -> Task:
         """Data and network of one run."""
         data = self.data()
         train, validation = data.split(n_validation)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device(device):
             torch.manual_seed(derived_seed(seed, WEIGHTS))
             module = Decoder(len(data.symbols), self.context, self.width, self.depth, self.heads)
         parts = {"validation": validation} if n_validation else {}
@@ -151,9 +151,22 @@ SHAKESPEARE = TextRecipe(
     epochs=5,
 )
 
+BILLION = replace(
+    SHAKESPEARE,
+    name="billion",
+    width=2048,
+    depth=20,
+    heads=16,
+    batch_size=1,
+    learning_rate=3e-4,
+    rates={},
+)
+"""10^9 parameters: to be planned, and to take steps where memory allows."""
+
 RECIPES = (
     SHAKESPEARE,
     replace(SHAKESPEARE, name="micro", points="micro"),
     replace(SHAKESPEARE, task="dialogue"),
     replace(SHAKESPEARE, task="dialogue", name="micro", points="micro"),
+    BILLION,
 )

@@ -82,9 +82,9 @@ class VisionRecipe(Recipe):
         """What it learns from."""
         return load(self.task)
 
-    def prepare(self, seed: int, n_validation: int) -> Task:
+    def prepare(self, seed: int, n_validation: int, device: str = "cpu") -> Task:
         """Data and network of one run."""
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.device(device):
             torch.manual_seed(derived_seed(seed, WEIGHTS))
             module: nn.Module = VisionTransformer(
                 self.side, self.patch, self.width, self.depth, self.heads, self.n_classes

@@ -1,0 +1,193 @@
+"""`opu cost`: what a training step costs by light and by electronics, and where light is faster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tools.json_file import JsonOption, write_json
+from tools.terminal import facts, remarks, results, table
+
+if TYPE_CHECKING:
+    from training.experiments.one_step import OneStep
+    from training.experiments.step_cost import StepCost
+    from training.machine import Crossover, Electronics, Optics
+
+
+def cost(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="See `opu recipes`.")],
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Of the task; its first one otherwise.")
+    ] = None,
+    rate_hz: Annotated[float, typer.Option("--rate-hz", help="Exposures a second.")] = 1500.0,
+    inputs: Annotated[int, typer.Option("--inputs", help="Of the bench.")] = 1_000_000,
+    outputs: Annotated[int, typer.Option("--outputs", help="Of the bench.")] = 100_000,
+    power_w: Annotated[float, typer.Option("--power-w", help="Of the bench.")] = 30.0,
+    share_of_peak: Annotated[
+        float, typer.Option("--share-of-peak", help="Of a GPU's data sheet that training reaches.")
+    ] = 0.4,
+    run_step: Annotated[
+        bool, typer.Option("--run-step", help="Also take one step here, if memory allows.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of the step that is taken.")] = 0,
+    json: JsonOption = None,
+) -> None:
+    """Count what one training step asks for, and what it takes by light, on a CPU and on GPUs.
+
+    Nothing is trained: networks are counted on tensors without memory, so that any size can be
+    planned. Times are models: exposures over the bench's rate, operations over what a processor
+    reaches. This machine's own processor is timed.
+    """
+    import psutil
+
+    from tools.output_path import require_writable
+    from training.experiments import named_recipe
+    from training.experiments.one_step import take_step
+    from training.experiments.step_cost import exposures_a_row, step_cost
+    from training.machine import Crossover, Optics, graphics_processors, this_processor
+
+    require_writable(json)
+    chosen = named_recipe(recipe, task)
+    optics = Optics(rate_hz, inputs, outputs, power_w)
+    gpus = graphics_processors(share_of_peak)
+    asked = step_cost(chosen)
+    machines = (this_processor(psutil.virtual_memory().total), *gpus)
+    codes = exposures_a_row(chosen.encoder)
+    crossings = {each.name: Crossover.of(optics, each, codes) for each in machines}
+    times = {each.name: _times(asked, each, optics) for each in machines}
+
+    results().print(facts(f"One step of {task}, {chosen.name}: {chosen.network}", _asked(asked)))
+    results().print(_time_table(times, asked, machines))
+    results().print(_crossing_table(crossings, codes))
+    results().print(facts("The bench", _bench(optics)))
+    content: dict[str, Any] = {
+        "step": asked,
+        "optics": optics,
+        "machines": machines,
+        "seconds": times,
+        "crossover": crossings,
+    }
+    if run_step:
+        remarks().print("One step is being taken here ...", highlight=False)
+        taken = take_step(chosen, asked, seed)
+        results().print(facts("One step, taken here", _taken(taken)))
+        content["taken"] = taken
+    write_json(json, content)
+
+
+def _times(asked: StepCost, machine: Electronics, optics: Optics) -> dict[str, float]:
+    """Seconds of a step, each way; light waits for electronics, and electronics for light."""
+    local = asked.forward_flop + asked.feedback_flop
+    return {
+        "backprop": machine.seconds(asked.forward_flop + asked.backprop_flop),
+        "digital": machine.seconds(local + asked.projection_flop),
+        "optical": machine.seconds(local) + _light_s(asked, optics),
+        "projection": machine.seconds(asked.projection_flop),
+        "light": _light_s(asked, optics),
+    }
+
+
+def _light_s(asked: StepCost, optics: Optics) -> float:
+    return optics.seconds(asked.exposures, asked.n_inputs, asked.n_outputs)
+
+
+def _asked(asked: StepCost) -> list[tuple[str, str]]:
+    return [
+        ("parameters", f"{asked.parameters:,}"),
+        ("error vectors", f"{asked.rows:,} of {asked.n_inputs:,} components"),
+        ("projections", f"{asked.n_outputs:,} numbers each"),
+        ("exposures", f"{asked.exposures:,} if none is dark"),
+        ("operations forward", f"{asked.forward_flop:.3g}"),
+        ("backward, backpropagation", f"{asked.backprop_flop:.3g}"),
+        ("backward, feedback alignment", f"{asked.feedback_flop:.3g} and the projection"),
+        ("projection, if computed", f"{asked.projection_flop:.3g}"),
+        (
+            "memory",
+            f"{_bytes(asked.memory_bytes)}: weights {_bytes(asked.parameters_bytes)}, gradients as "
+            f"much, optimizer {_bytes(asked.moments_bytes)}, activations "
+            f"{_bytes(asked.activations_bytes)}",
+        ),
+        ("B, if stored", _bytes(asked.matrix_bytes)),
+    ]
+
+
+def _time_table(
+    times: dict[str, dict[str, float]], asked: StepCost, machines: tuple[Electronics, ...]
+) -> Any:
+    columns = (
+        "Time of a step with",
+        "TFLOP/s",
+        "fits",
+        "backprop",
+        "DFA, digital",
+        "DFA, optical",
+        "of it light",
+        "projection by itself",
+    )
+    rows = [
+        (
+            each.name,
+            f"{each.flop_per_s / 1e12:.3g}",
+            "yes" if asked.memory_bytes <= each.memory_bytes else "no",
+            *(
+                _seconds(times[each.name][way])
+                for way in ("backprop", "digital", "optical", "light", "projection")
+            ),
+        )
+        for each in machines
+    ]
+    return table("Time of a step, by the model", columns, rows)
+
+
+def _crossing_table(crossings: dict[str, Crossover], codes: int) -> Any:
+    title = f"N from which an N x N projection is cheaper by light, {codes} exposures a vector"
+    columns = ("Against", "in time", "in energy", "B fills its memory at")
+    rows = [
+        (
+            name,
+            f"{each.time:,.0f}",
+            "–" if each.energy is None else f"{each.energy:,.0f}",
+            f"{each.memory:,.0f}",
+        )
+        for name, each in crossings.items()
+    ]
+    return table(title, columns, rows)
+
+
+def _bench(optics: Optics) -> list[tuple[str, str]]:
+    return [
+        (
+            "products",
+            f"{optics.rate_hz:g} Hz x {optics.n_inputs:,} inputs x {optics.n_outputs:,} outputs = "
+            f"{optics.products_per_s:.3g} a second, twice as many operations if additions count",
+        ),
+        ("energy", f"{optics.power_w / optics.rate_hz * 1e3:.3g} mJ an exposure"),
+        ("for a product", f"{optics.power_w / optics.products_per_s * 1e15:.3g} fJ"),
+    ]
+
+
+def _taken(step: OneStep) -> list[tuple[str, str]]:
+    return [
+        ("loss", f"{step.loss:.4g}, and {step.after:.4g} after the step"),
+        ("network built", _seconds(step.build_s)),
+        ("forward", _seconds(step.forward_s)),
+        ("backward", _seconds(step.backward_s)),
+        ("optimizer", _seconds(step.update_s)),
+    ]
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.3g} GB"
+
+
+def _seconds(number: float) -> str:
+    for unit in ("s", "ms", "µs"):
+        if number >= 1:
+            return f"{number:.3g} {unit}"
+        number *= 1000
+    return f"{number:.3g} ns"
