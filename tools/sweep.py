@@ -47,7 +47,7 @@ def _bits(recipe: Recipe, value: float) -> Recipe:
     from training.encoding import BitPlanes
     from training.errors import SettingsError
 
-    if not value.is_integer():
+    if not float(value).is_integer():
         raise SettingsError(f"A code of {value:g} bits: give whole numbers.")
     return replace(recipe, encoder=BitPlanes(int(value)))
 
@@ -59,8 +59,8 @@ def _dead(projector: Projector, value: float) -> Projector:
 
 
 AXES: dict[str, Axis] = {
-    "electrons": Axis(
-        "electrons of a full pixel", (13_500, 3000, 1000, 300, 100), "full_well_electrons"
+    "read-noise": Axis(
+        "read noise, electrons", (13.0, 100.0, 300.0, 1e3, 3e3, 1e4), "read_noise_electrons"
     ),
     "bits": Axis("bits of a code", (8, 4, 2, 1), recipe=_bits),
     "threshold": Axis(

@@ -76,7 +76,7 @@ def test_a_bench_that_is_refused_is_a_result(sweep):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--over=luck"], "choose from electrons"),
+        (["--over=luck"], "choose from read-noise"),
         (["--over=bits,threshold", "--values=1"], "names 2"),
         (["--over=bits", "--values=many"], "give numbers"),
         (["--over=bits", "--seeds=x"], "--seeds"),
@@ -87,6 +87,14 @@ def test_what_cannot_be_swept_is_refused(opu, tmp_path, options, message):
     assert ending.code == 2
     assert message in ending.err
     assert not list(tmp_path.iterdir())
+
+
+def test_half_a_bit_is_refused(opu):
+    ending = opu(
+        "sweep", "digits", "--epochs=1", "--seeds=0", "--out=s", "--over=bits", "--values=1.5"
+    )
+    assert ending.code == 2
+    assert "1.5 bits" in ending.err
 
 
 def test_dead_outputs_are_zero_and_have_an_identity():

@@ -1,6 +1,5 @@
 """What a training step asks of machines, and what machines make of it."""
 
-
 import pytest
 import torch
 from hypothesis import given
