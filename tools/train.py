@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tools.training_runs import Series
     from training.experiments import Feedback, RunResult
     from training.projector import Projector
+    from training.team import Team
 
 
 def train(
@@ -65,6 +66,12 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the runs that are in the folder.")
     ] = False,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(
+            "--checkpoint-every", help="Steps between checkpoints, besides those of each epoch."
+        ),
+    ] = None,
     drift_tracking: Annotated[
         bool,
         typer.Option(
@@ -89,6 +96,8 @@ def train(
 ) -> None:
     """Train a network, by one or several ways of feedback, with one or several seeds.
 
+    Under `torchrun` the processes share every batch, and the first one's bench serves all.
+
     The table at the end gives the score on the test set after the last epoch, mean and deviation
     over seeds, with what the light cost.
     """
@@ -97,22 +106,30 @@ def train(
     from tools.training_runs import Series
     from tools.training_view import training_page
     from training.experiments import named_recipe
+    from training.team import team_of_environment
 
     require_writable(json, report)
     ways = _ways(feedback)
     chosen = named_recipe(recipe, task)
     folder = out or Path("runs") / f"{task}-{chosen.name}"
-    series = Series(chosen, numbers(seeds), epochs, folder, resume, tensorboard)
-    if not resume:
-        _require_free(series, ways)
     finished: list[RunResult] = []
-    for way in ways:
-        if way == "optical":
-            with chosen_bench(bench, preset, scene_seed, scene) as opened:
-                measured = _calibration(opened, calibration, series)
-                finished += series.train(way, _optical(opened, measured, drift_tracking))
-        else:
-            finished += series.train(way)
+    with team_of_environment() as team:
+        series = Series(
+            chosen, numbers(seeds), epochs, folder, resume, tensorboard, checkpoint_every, team
+        )
+        if not resume:
+            _require_free(series, ways)
+        for way in ways:
+            if way != "optical":
+                finished += series.train(way)
+            elif not series.leads:
+                finished += series.train(way, lambda: _shared(None, team))
+            else:
+                with chosen_bench(bench, preset, scene_seed, scene) as opened:
+                    measured = _calibration(opened, calibration, series)
+                    finished += series.train(way, _optical(opened, measured, drift_tracking, team))
+    if not series.leads:
+        return
     came_to = results_of(finished)
     title = f"{task}, recipe {chosen.name}, test set"
     columns = result_columns(finished[0].score)
@@ -187,11 +204,21 @@ def _calibration(bench: Bench, given: Path | None, series: Series) -> Calibratio
 
 
 def _optical(
-    bench: Bench, calibration: Calibration, drift_tracking: bool
+    bench: Bench, calibration: Calibration, drift_tracking: bool, team: Team | None
 ) -> Callable[[], Projector]:
     def projector() -> Projector:
         from calibration.projector import OpticalProjector
 
-        return OpticalProjector(bench, calibration, track_drift=drift_tracking)
+        return _shared(OpticalProjector(bench, calibration, track_drift=drift_tracking), team)
 
     return projector
+
+
+def _shared(own: Projector | None, team: Team | None) -> Projector:
+    """The bench's projector; among several processes, the one that all of them share."""
+    from training.shared_projector import SharedProjector
+
+    if team is not None:
+        return SharedProjector(own, team)
+    assert own is not None
+    return own

@@ -16,6 +16,7 @@ from training.figures import NAMES
 if TYPE_CHECKING:
     from training.experiments import Feedback, Recipe, RunResult
     from training.projector import Projector
+    from training.team import Team
     from training.trainer import EpochRow, Observer, Progress
 
 _WIDTH_FOR_THREADS = 512
@@ -32,6 +33,9 @@ class Series:
         folder: Where the runs are kept; None keeps nothing.
         resume: Go on with the runs that are there.
         event_files: Whether TensorBoard's files are written beside the runs.
+        checkpoint_every: Steps between checkpoints, besides those after each epoch.
+        team: The processes that train together, this one among them; None if it is alone. The
+            first of them keeps the runs and tells of them.
     """
 
     recipe: Recipe
@@ -40,10 +44,19 @@ class Series:
     folder: Path | None = None
     resume: bool = False
     event_files: bool = False
+    checkpoint_every: int | None = None
+    team: Team | None = None
 
     def run_folder(self, feedback: Feedback, seed: int) -> Path | None:
         """Where a run is kept."""
-        return None if self.folder is None else self.folder / f"{feedback}-seed{seed}"
+        if self.folder is None or not self.leads:
+            return None
+        return self.folder / f"{feedback}-seed{seed}"
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process keeps the runs and tells of them."""
+        return self.team is None or self.team.leads
 
     def train(
         self, feedback: Feedback, projector: Callable[[], Projector] | None = None
@@ -67,7 +80,7 @@ class Series:
         kept = (folder or Path()) / "checkpoint.pt"
         with (
             advice(note, if_there=kept),
-            TrainingWatch(f"{NAMES[feedback]}, seed {seed}") as watch,
+            self._watch(f"{NAMES[feedback]}, seed {seed}") as watch,
             self._events(folder) as events,
         ):
             result = run(
@@ -78,15 +91,26 @@ class Series:
                 folder=folder,
                 resume=self.resume,
                 epochs=self.epochs,
-                observer=_Observers(watch, *events),
+                checkpoint_every=self.checkpoint_every,
+                observer=_Observers(*watch, *events),
+                team=self.team,
             )
-        remarks().print(
-            f"{NAMES[feedback]}, seed {seed}: test {result.score.name} "
-            f"{result.score.shown(result.test)} after {result.rows[-1].epoch} epochs, "
-            f"{result.seconds:.0f} s",
-            highlight=False,
-        )
+        if self.leads:
+            remarks().print(
+                f"{NAMES[feedback]}, seed {seed}: test {result.score.name} "
+                f"{result.score.shown(result.test)} after {result.rows[-1].epoch} epochs, "
+                f"{result.seconds:.0f} s",
+                highlight=False,
+            )
         return result
+
+    @contextmanager
+    def _watch(self, title: str) -> Iterator[tuple[Observer, ...]]:
+        if not self.leads:
+            yield ()
+            return
+        with TrainingWatch(title) as watch:
+            yield (watch,)
 
     @contextmanager
     def _events(self, folder: Path | None) -> Iterator[tuple[Observer, ...]]:

@@ -13,10 +13,12 @@ class Batch:
     Attributes:
         inputs: Its positional arguments.
         targets: What the loss compares its output with.
+        weight: What its loss counts for, where batches are parts of larger ones.
     """
 
     inputs: tuple[Any, ...]
     targets: Any
+    weight: float = 1.0
 
 
 class Batches(Protocol):

@@ -50,3 +50,7 @@ class DivergedError(TrainingError):
 
 class MemoryShortageError(TrainingError):
     """A training step that does not fit into the memory that is free."""
+
+
+class LostRankError(TrainingError):
+    """One of several processes that train together is gone, or its bench has failed."""

@@ -22,6 +22,7 @@ from training.projector import counts
 from training.run_folder import RunFolder
 from training.score import Evaluation
 from training.task import Task
+from training.team import Team
 
 DIVERGED_ABOVE = 10.0
 DIVERGENCE_WINDOW = 100
@@ -99,6 +100,7 @@ class Trainer:
         folder: Where the run is kept; None keeps nothing.
         checkpoint_every: Steps between checkpoints; one is written after every epoch anyway.
         observer: Who wants to see it.
+        team: The processes that train together, this one among them; None if it is alone.
         diverged_above: The mean loss of 100 steps may not exceed this multiple of the loss of
             guessing.
 
@@ -117,6 +119,7 @@ class Trainer:
         folder: RunFolder | None = None,
         checkpoint_every: int | None = None,
         observer: Observer | None = None,
+        team: Team | None = None,
         diverged_above: float = DIVERGED_ABOVE,
     ) -> None:
         if epochs < 1:
@@ -131,6 +134,7 @@ class Trainer:
         self.folder = folder
         self.checkpoint_every = checkpoint_every
         self.observer = observer
+        self.team = team
         self.diverged_above = diverged_above
         self._state = _State()
         self._started_s = 0.0
@@ -175,10 +179,13 @@ class Trainer:
             group["lr"] = self.learning_rate(step)
         self.model.train()
         self.optimizer.zero_grad()
-        loss = self.task.loss(self.model(*batch.inputs), batch.targets)
-        value = loss.item()
+        self.model.loss_scale = batch.weight
+        loss = batch.weight * self.task.loss(self.model(*batch.inputs), batch.targets)
+        value = loss.item() if self.team is None else self.team.mean(loss.item())
         self._check_loss(value, step)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.team is not None:
+            self.team.mean_gradients(self.model.parameters())
         self.optimizer.step()
         self._state.loss_sum += value
         return value
@@ -259,6 +266,8 @@ class Trainer:
 
     def _restore(self, other_feedback: bool) -> None:
         saved = None if self.folder is None else self.folder.load()
+        if self.team is not None:
+            saved = self.team.told_by_leader(saved)
         if saved is None:
             return
         try:

@@ -19,6 +19,7 @@ from training.randomness import FEEDBACK, GLOBAL, derived_seed
 from training.run_folder import RunFolder
 from training.score import Score
 from training.task import Task
+from training.team import Team, weights_digest
 from training.trainer import EpochRow, Observer, Trainer
 
 
@@ -103,6 +104,7 @@ def run(
     n_validation: int = 0,
     checkpoint_every: int | None = None,
     observer: Observer | None = None,
+    team: Team | None = None,
 ) -> RunResult:
     """Train one network.
 
@@ -120,6 +122,9 @@ def run(
             report are those with 0, hyperparameters are chosen with more.
         checkpoint_every: Steps between checkpoints, besides those after each epoch.
         observer: Who wants to see it.
+        team: The processes that train together: each calls this with its own rank, and with a
+            `SharedProjector` where feedback is optical. The first one keeps the folder and
+            evaluates; the rows of the others have no scores.
 
     Raises:
         TrainingError: And what grows from it; see `Trainer.fit`, `RunFolder` and `load`.
@@ -135,7 +140,12 @@ def run(
         projector = DenseProjector(recipe.n_inputs, recipe.n_feedback, derived_seed(seed, FEEDBACK))
     torch.manual_seed(derived_seed(seed, GLOBAL))
     task = recipe.prepare(seed, n_validation)
+    if team is not None:
+        task = team.divide(task)
     model = _model(task, recipe, feedback, projector)
+    if team is not None:
+        team.require_same("projector", projector.fingerprint())
+        team.require_same("initial weights", weights_digest(list(task.module.parameters())))
     settings = asdict(recipe) | {
         "feedback": feedback,
         "seed": seed,
@@ -151,8 +161,11 @@ def run(
         epochs=recipe.epochs,
         checkpoint_every=checkpoint_every,
         observer=observer,
+        team=team,
     )
-    if folder is not None:  # last: what is refused leaves no folder in the way of the next try
+    if folder is not None and (
+        team is None or team.leads
+    ):  # last: what is refused leaves no folder in the way of the next try
         trainer.folder = RunFolder(folder, settings, resume)
     rows = trainer.fit(other_feedback=other_feedback)
     return RunResult(recipe.name, recipe.task, feedback, seed, task.score, rows)
