@@ -7,7 +7,7 @@ unit mean square. On a bench light does it; the projectors here do it with numbe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -126,7 +126,8 @@ class GeneratedProjector:
     """A matrix of independent standard normal entries that is never stored.
 
     It is cut into tiles; each call draws tile `(i, j)` again from a counter-based generator
-    (Philox) keyed by the seed and set to `(i, j)`. Memory is that of one tile, whatever the matrix.
+    (Philox) keyed by the seed and set to `(i, j)`. Memory is that of one tile, whatever the matrix,
+    and time that of drawing the tiles whose inputs are not all dark.
 
     Args:
         n_inputs: Length of a code vector.
@@ -166,10 +167,13 @@ class GeneratedProjector:
         """
         check_codes(codes, self.n_inputs)
         self._rows += codes.shape[0]
-        codes = codes.to("cpu", torch.float32)
         projection = torch.zeros(codes.shape[0], self.n_outputs)
-        for outputs, inputs, block in self._tiles():
-            projection[:, outputs].addmm_(codes[:, inputs], block.T)
+        for j, inputs in enumerate(_stretches(self._n_inputs, self._tile[1])):
+            shown = codes[:, inputs].to("cpu", torch.float32)
+            if not shown.any():
+                continue
+            for i, outputs in enumerate(_stretches(self._n_outputs, self._tile[0])):
+                projection[:, outputs].addmm_(shown, self._drawn(i, j).T)
         return projection
 
     def fingerprint(self) -> str:
@@ -177,24 +181,23 @@ class GeneratedProjector:
         digest = hashlib.sha256(
             f"{self._seed} {self._n_outputs} {self._n_inputs} {self._tile}".encode()
         )
-        digest.update(next(self._tiles())[2].numpy().tobytes())
+        digest.update(self._drawn(0, 0).numpy().tobytes())
         return f"generated-{digest.hexdigest()[:32]}"
 
     def totals(self) -> Mapping[str, float]:
         """Rows projected since construction."""
         return {"rows": self._rows}
 
-    def _tiles(self) -> Iterator[tuple[slice, slice, Tensor]]:
+    def _drawn(self, i: int, j: int) -> Tensor:
+        """Tile `(i, j)`, float32; those at the far edges are smaller."""
         high, wide = self._tile
-        for i, top in enumerate(range(0, self._n_outputs, high)):
-            outputs = slice(top, min(top + high, self._n_outputs))
-            for j, left in enumerate(range(0, self._n_inputs, wide)):
-                inputs = slice(left, min(left + wide, self._n_inputs))
-                philox = np.random.Philox(key=self._seed, counter=[0, 0, i, j])
-                block = np.random.Generator(philox).standard_normal(
-                    (outputs.stop - outputs.start, inputs.stop - inputs.start), np.float32
-                )
-                yield outputs, inputs, torch.from_numpy(block)
+        size = min(high, self._n_outputs - i * high), min(wide, self._n_inputs - j * wide)
+        philox = np.random.Philox(key=self._seed, counter=[0, 0, i, j])
+        return torch.from_numpy(np.random.Generator(philox).standard_normal(size, np.float32))
+
+
+def _stretches(length: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
 def counts(totals: Mapping[str, float]) -> dict[str, int]:
