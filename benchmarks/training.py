@@ -9,7 +9,13 @@ all take turns:
 - wrapped: the same backpropagation inside the wrapper, mode `bp`.
 - free: feedback alignment with a projector that costs nothing: what the method itself costs.
 - dense: with a stored matrix and ternary codes.
+- shared: as dense, all layers fed by the first outputs of one projection (`shared_prefix`).
+- reentrant: the usual public pattern, a backward hook on the output that calls backward on every
+  detached layer; the same matrix as dense, not quantised.
 - shallow: no feedback at all.
+
+Memory is the most that tensors made within a step take at once, gradients included, weights and
+moments not, over that of the plain module.
 """
 
 from __future__ import annotations
@@ -25,14 +31,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.live_memory import LiveMemory
 from training.dfa import DFA, Mode
 from training.encoding import Ternary
 from training.models.mlp import mlp
 from training.projector import DenseProjector, Projector
+from training.taps import Layout
 
 BATCH = 128
 N_INPUTS, N_CLASSES = 784, 10
-COLUMNS = ("wrapped", "free", "dense", "shallow")
+COLUMNS = ("wrapped", "free", "dense", "shared", "reentrant", "shallow")
 
 
 class FreeProjector(DenseProjector):
@@ -47,6 +55,31 @@ class FreeProjector(DenseProjector):
         return self._projection[: len(codes)]
 
 
+class Reentrant(nn.Module):
+    """Feedback alignment by a hook that runs a backward pass within the backward pass."""
+
+    def __init__(self, widths: tuple[int, ...], matrix: Tensor) -> None:
+        super().__init__()
+        self.net = mlp(widths, seed=0)
+        self._feedback = torch.split(matrix, widths[1:-1])
+        self._taps: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        self._taps = []
+        for block in self.net.blocks:
+            x = block(x)
+            self._taps.append(x)
+            x = x.detach()
+        logits: Tensor = self.net.head(x)
+        logits.register_hook(self._feed_back)
+        return logits
+
+    def _feed_back(self, error: Tensor) -> None:
+        for tap, matrix in zip(self._taps, self._feedback, strict=True):
+            tap.backward(error @ matrix.T)
+
+
 def step_of(model: nn.Module) -> Callable[[], None]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     x, y = torch.randn(BATCH, N_INPUTS), torch.randint(N_CLASSES, (BATCH,))
@@ -59,9 +92,11 @@ def step_of(model: nn.Module) -> Callable[[], None]:
     return step
 
 
-def wrapped(widths: tuple[int, ...], projector: Projector, mode: Mode) -> DFA:
+def wrapped(
+    widths: tuple[int, ...], projector: Projector, mode: Mode, layout: Layout = "concat"
+) -> DFA:
     encoder = Ternary(0.3, relative=True)
-    model = DFA(mlp(widths, seed=0), projector, taps=["blocks.*"], encoder=encoder)
+    model = DFA(mlp(widths, seed=0), projector, taps=["blocks.*"], encoder=encoder, layout=layout)
     model.mode = mode
     return model
 
@@ -70,11 +105,15 @@ def measure(width: int, depth: int, rounds: int) -> dict[str, float]:
     """Times of a step, ms for the plain module and over it for the others."""
     widths = (N_INPUTS, *[width] * depth, N_CLASSES)
     free = FreeProjector(width * depth)
+    dense = DenseProjector(N_CLASSES, width * depth, 0)
+    shared = DenseProjector(N_CLASSES, width, 0)
     steps = {
         "plain": step_of(mlp(widths, seed=0)),
         "wrapped": step_of(wrapped(widths, free, "bp")),
         "free": step_of(wrapped(widths, free, "dfa")),
-        "dense": step_of(wrapped(widths, DenseProjector(N_CLASSES, width * depth, 0), "dfa")),
+        "dense": step_of(wrapped(widths, dense, "dfa")),
+        "shared": step_of(wrapped(widths, shared, "dfa", "shared_prefix")),
+        "reentrant": step_of(Reentrant(widths, dense.project(torch.eye(N_CLASSES)).T)),
         "shallow": step_of(wrapped(widths, free, "shallow")),
     }
     times: dict[str, list[float]] = {name: [] for name in steps}
@@ -85,8 +124,21 @@ def measure(width: int, depth: int, rounds: int) -> dict[str, float]:
             if turn >= 2:
                 times[name].append(time.perf_counter() - start)
     plain = statistics.median(times["plain"])
-    ratios = {name: statistics.median(times[name]) / plain for name in COLUMNS}
-    return {"width": width, "depth": depth, "plain_ms": 1000 * plain, **ratios}
+    memory = {name: _peak_bytes(step) for name, step in steps.items()}
+    return {
+        "width": width,
+        "depth": depth,
+        "plain_ms": 1000 * plain,
+        "plain_mb": memory["plain"] / 1e6,
+        **{name: statistics.median(times[name]) / plain for name in COLUMNS},
+        **{f"memory, {name}": memory[name] / memory["plain"] for name in COLUMNS},
+    }
+
+
+def _peak_bytes(step: Callable[[], None]) -> int:
+    with LiveMemory() as memory:
+        step()
+    return memory.peak_bytes
 
 
 def main() -> None:
@@ -108,13 +160,15 @@ def main() -> None:
     )
     rows = []
     print(f"{torch.get_num_threads()} threads, batch {BATCH}; times over the plain module's")
-    print(f"{'width':>6} {'depth':>6} {'plain ms':>9} " + " ".join(f"{c:>8}" for c in COLUMNS))
+    print(f"{'width':>6} {'depth':>6} {'plain':>9} " + " ".join(f"{c:>9}" for c in COLUMNS))
     for width, depth in sizes:
         row = measure(width, depth, rounds=7 if options.quick else 25)
         rows.append(row)
         print(
-            f"{width:6d} {depth:6d} {row['plain_ms']:9.2f} "
-            + " ".join(f"{row[column]:8.2f}" for column in COLUMNS),
+            f"{width:6d} {depth:6d} {row['plain_ms']:6.2f} ms "
+            + " ".join(f"{row[column]:9.2f}" for column in COLUMNS)
+            + f"\n{'memory':>13} {row['plain_mb']:6.2f} MB "
+            + " ".join(f"{row[f'memory, {column}']:9.2f}" for column in COLUMNS),
             flush=True,
         )
     if options.json:

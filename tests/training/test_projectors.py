@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pytest_mock import MockerFixture
+from scipy.linalg import hadamard
 
 from training.errors import CodeError, SettingsError
+from training.hadamard_projector import HadamardProjector, walsh_hadamard
 from training.projector import (
     DenseProjector,
     GeneratedProjector,
@@ -19,7 +23,7 @@ def matrix(projector: Projector) -> torch.Tensor:
     return projector.project(torch.eye(projector.n_inputs)).T
 
 
-@pytest.mark.parametrize("kind", [DenseProjector, GeneratedProjector])
+@pytest.mark.parametrize("kind", [DenseProjector, GeneratedProjector, HadamardProjector])
 def test_projects_linearly_with_normal_entries(kind: type[DenseProjector]) -> None:
     projector = kind(40, 3000, seed=7)
     B = matrix(projector)
@@ -37,7 +41,7 @@ def test_projects_linearly_with_normal_entries(kind: type[DenseProjector]) -> No
     assert float(correlation.abs().max()) < 6 / 3000**0.5
 
 
-@pytest.mark.parametrize("kind", [DenseProjector, GeneratedProjector])
+@pytest.mark.parametrize("kind", [DenseProjector, GeneratedProjector, HadamardProjector])
 def test_seed_decides_the_matrix_and_its_fingerprint(kind: type[DenseProjector]) -> None:
     first, again, other = kind(6, 9, seed=1), kind(6, 9, seed=1), kind(6, 9, seed=2)
     assert torch.equal(matrix(first), matrix(again))
@@ -50,6 +54,56 @@ def test_generated_tiles_are_independent() -> None:
     B = matrix(projector)
     tiles = torch.stack([B[i : i + 32, j : j + 32].flatten() for i in (0, 32) for j in (0, 32)])
     assert float((torch.corrcoef(tiles) - torch.eye(4)).abs().max()) < 0.15
+
+
+LARGE = (1_000_000, 100_000)
+
+
+def columns(projector: Projector, inputs: list[int]) -> torch.Tensor:
+    """Some columns of a matrix that nobody can store, `[column, n_outputs]`."""
+    codes = torch.zeros(len(inputs), projector.n_inputs, dtype=torch.int8)
+    codes[torch.arange(len(inputs)), inputs] = 1
+    return projector.project(codes)
+
+
+@pytest.mark.parametrize(
+    "projector",
+    [GeneratedProjector(*LARGE, seed=0, tile=(4096, 16)), HadamardProjector(*LARGE, seed=0)],
+    ids=["generated", "hadamard"],
+)
+def test_matrices_of_1e5_by_1e6_are_random_normal(projector: Projector) -> None:
+    some = columns(projector, [0, 1, 15, 16, 500_000, 999_999])
+    n = some.shape[1]
+    sigma = n**-0.5
+    assert float(some.mean(1).abs().max()) < 5 * sigma
+    assert float((some.var(1) - 1).abs().max()) < 5 * 2**0.5 * sigma
+    assert float(((some**4).mean(1) - 3).abs().max()) < 5 * 96**0.5 * sigma  # of normal numbers
+    assert float((torch.corrcoef(some) - torch.eye(6)).abs().max()) < 5 * sigma
+    halves = torch.corrcoef(torch.cat([some[:, : n // 2], some[:, n // 2 :]]))  # rows are unlike
+    assert float((halves - torch.eye(12)).abs().max()) < 5 * (2 / n) ** 0.5
+
+
+def test_dark_inputs_of_a_generated_matrix_are_not_drawn(mocker: MockerFixture) -> None:
+    drawn = mocker.spy(np.random, "Generator")
+    columns(GeneratedProjector(64, 32, seed=0, tile=(16, 16)), [3, 60])
+    assert drawn.call_count == 2 * 2
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 5))
+def test_rows_of_a_hadamard_matrix_are_signs_before_and_orthogonal_after(
+    n_inputs: int, n_outputs: int, seed: int
+) -> None:
+    B = matrix(HadamardProjector(n_inputs, n_outputs, seed)).double()
+    size = 1 << (max(n_inputs, n_outputs) - 1).bit_length()
+    if n_inputs == size:
+        torch.testing.assert_close(B @ B.T / size, torch.eye(n_outputs).double())
+    whole = matrix(HadamardProjector(size, size, seed))
+    torch.testing.assert_close(B.float(), whole[:n_outputs, :n_inputs])
+
+
+def test_the_walsh_hadamard_transform_is_scipys() -> None:
+    expected = torch.from_numpy(hadamard(32)).float() / 32**0.5
+    torch.testing.assert_close(walsh_hadamard(torch.eye(32)), expected)
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 7), st.integers(1, 7))
