@@ -4,9 +4,9 @@
 
 Columns, each the median over parts of the matrix, in which all take turns:
 
-- drawn: nanoseconds of one thread for each entry of `B`, codes multiplied.
+- drawn: processor time for each entry of `B`, ns, one thread, codes multiplied.
 - over randn: that, over `torch.randn` filling a tile of the same size, entry by entry.
-- whole: time of the projection of the whole matrix, from the part that was run.
+- whole: that of a projection of the whole matrix, from the part that was run.
 - stored: what the matrix would take in memory as float32, GB.
 
 Of a matrix too large to be waited for, a few stretches of inputs as wide as a tile are lit in turn:
@@ -34,7 +34,7 @@ STRETCHES = 5
 
 
 def drawn_ns(n_inputs: int, n_outputs: int, rows: int) -> tuple[float, float]:
-    """Time of an entry of `B`, ns: by a projection, and by `torch.randn`."""
+    """Processor time of an entry of `B`, ns: by a projection, and by `torch.randn`."""
     projector = GeneratedProjector(n_inputs, n_outputs, seed=0, tile=(TILE, TILE))
     tiles = -(-n_outputs // TILE)
     n_lit = TILE * n_outputs
@@ -43,13 +43,13 @@ def drawn_ns(n_inputs: int, n_outputs: int, rows: int) -> tuple[float, float]:
         left = turn * (n_inputs // TILE - 1) // STRETCHES * TILE
         codes = torch.zeros(rows, n_inputs, dtype=torch.int8)
         codes[:, left : left + TILE] = torch.randint(-1, 2, (rows, TILE), dtype=torch.int8)
-        start = time.perf_counter()
+        start = time.process_time()
         projector.project(codes)
-        projected.append((time.perf_counter() - start) / n_lit)
-        start = time.perf_counter()
+        projected.append((time.process_time() - start) / n_lit)
+        start = time.process_time()
         for _ in range(tiles):
             torch.randn(TILE, TILE)
-        filled.append((time.perf_counter() - start) / (tiles * TILE**2))
+        filled.append((time.process_time() - start) / (tiles * TILE**2))
     return 1e9 * statistics.median(projected), 1e9 * statistics.median(filled)
 
 
