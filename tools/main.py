@@ -150,3 +150,7 @@ def _told(error: BaseException) -> int:
             )
     tell_error(" ".join([text, *getattr(error, "__notes__", [])]), interrupted=code == 130)
     return code
+
+
+if __name__ == "__main__":  # torchrun -m tools.main: on Windows it cannot run the opu command
+    raise SystemExit(main())
