@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from training.batch import Batch, Batches
 from training.errors import FingerprintError, LostRankError, SettingsError
 from training.task import Task
+from training.whereabouts import Whereabouts, ranks_gone
 
 TIMEOUT_S = 600.0
 """How long a process waits for the others: longer than calibrating or evaluating lasts."""
@@ -34,10 +35,12 @@ class Team:
     Attributes:
         rank: Of this process, from 0.
         size: How many there are.
+        everyone: Where they run, by rank; empty where that is not known.
     """
 
     rank: int
     size: int
+    everyone: tuple[Whereabouts, ...] = ()
 
     @property
     def leads(self) -> bool:
@@ -184,10 +187,12 @@ def together(team: Team) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        gone = ranks_gone(team.everyone)
+        who = " and ".join(f"rank {rank} (process {team.everyone[rank].pid})" for rank in gone)
         raise LostRankError(
-            f"Rank {team.rank} of {team.size} has lost another process, which ended or did not "
-            f"answer ({str(error).splitlines()[0][:200]}). Its own output says why. Start all of "
-            "them again; --resume goes on from the last checkpoint."
+            f"Rank {team.rank} of {team.size} has lost {who or 'another process'}, which ended or "
+            f"did not answer. Its own output says why. Start all of them again; --resume goes on "
+            f"from the last checkpoint. (The connection: {str(error).splitlines()[0][:200]})"
         ) from error
 
 
@@ -209,11 +214,20 @@ def team_of_environment(timeout_s: float = TIMEOUT_S) -> Iterator[Team | None]:
     with together(team):
         dist.init_process_group("gloo", timeout=timedelta(seconds=timeout_s))
     try:
+        team = replace(team, everyone=_everyone(team))
         yield team
         with together(team):
             dist.barrier()  # nobody closes what another still reads from
     finally:
         dist.destroy_process_group()
+
+
+def _everyone(team: Team) -> tuple[Whereabouts, ...]:
+    """Where all processes run."""
+    found = [Whereabouts.own()] * team.size
+    with together(team):
+        dist.all_gather_object(found, found[team.rank])
+    return tuple(found)
 
 
 def weights_digest(parameters: Sequence[Tensor]) -> str:

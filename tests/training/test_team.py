@@ -230,11 +230,13 @@ def die(team: Team, victim: int) -> None:
 def test_a_killed_process_is_noticed_by_the_other(
     together: Callable[..., Processes], victim: int
 ) -> None:
-    found = together(2, die, victim).results()
+    processes = together(2, die, victim)
+    found = processes.results()
     assert found[victim] is None
     kind, text, _ = found[1 - victim]
     assert kind == "LostRankError"
-    assert f"Rank {1 - victim} of 2 has lost another process" in text
+    lost = f"rank {victim} (process {processes.processes[victim].pid})"
+    assert text.startswith(f"Rank {1 - victim} of 2 has lost {lost}")
 
 
 def test_parts_make_up_the_batch_and_weigh_what_they_hold() -> None:
