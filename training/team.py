@@ -189,10 +189,10 @@ def together(team: Team) -> Iterator[None]:
     except RuntimeError as error:
         gone = ranks_gone(team.everyone)
         who = " and ".join(f"rank {rank} (process {team.everyone[rank].pid})" for rank in gone)
+        unknown = f"another process, which ended or did not answer ({_first_line(error)})"
         raise LostRankError(
-            f"Rank {team.rank} of {team.size} has lost {who or 'another process'}, which ended or "
-            f"did not answer. Its own output says why. Start all of them again; --resume goes on "
-            f"from the last checkpoint. (The connection: {str(error).splitlines()[0][:200]})"
+            f"Rank {team.rank} of {team.size} has lost {who or unknown}. Its own output says why. "
+            "Start all of them again; --resume goes on from the last checkpoint."
         ) from error
 
 
@@ -238,3 +238,7 @@ def weights_digest(parameters: Sequence[Tensor]) -> str:
     for parameter in parameters:
         digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:32]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]
