@@ -338,6 +338,27 @@ class Bench:
                 yield sequence
                 proven += len(sequence)
 
+    def unproven(self, patterns: Patterns) -> Frames:
+        """Show patterns, and return the frames that come, whosever they are.
+
+        For the eye of someone who aligns a bench that cannot prove its frames yet: no markers are
+        shown and nothing is proven. Never measure anything on them.
+
+        Args:
+            patterns: No more than the modulator holds.
+
+        Returns:
+            Grey values `[frame, row, column]`.
+
+        Raises:
+            PatternError, CaptureTimeoutError, LaserSafetyError, DeviceLostError: As `expose`.
+            FrameMismatchError: No frame came for one of them.
+        """
+        with self._dark_if_cut_short():
+            self.load(patterns)
+            self._shown_before = 0
+            return self._exposed(len(patterns), None).frames
+
     @contextmanager
     def _dark_if_cut_short(self) -> Iterator[None]:
         try:

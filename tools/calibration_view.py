@@ -169,17 +169,7 @@ class CalibrationView:
         from calibration import figures
 
         quality = self.calibration.quality
-        report.section(
-            "The calibrated matrix",
-            "Light adds linearly, so the medium multiplies a vector by a fixed random matrix. The "
-            "calibration measures that matrix, then tests itself on patterns that it has not used. "
-            "Noise alone makes the errors in the column 'theory'; only what is beyond them speaks "
-            "against a bench.",
-        )
-        rows = quality_rows(quality)
-        report.table(COLUMNS, [row.cells for row in rows])
-        for words, told in advice(rows):
-            report.note(f"{words}: {told}")
+        _add_judgement(report, quality)
         if self.refusal:
             report.note(f"Nothing could be projected through this matrix. {self.refusal}")
         else:
@@ -190,23 +180,73 @@ class CalibrationView:
                 "arithmetic with the calibrated matrix (horizontal). The closer to the diagonal, "
                 "the less noise.",
             )
-        report.figure(
-            figures.singular_values_figure(wide or quality),
-            "Singular values of the matrix",
-            ("Of the same bench, calibrated for many more inputs. " if wide else "")
-            + "On the curve they follow the law of random matrices: no direction is favoured, so "
-            "no part of a vector is lost on its way through the medium. Noise alone follows it, "
-            "too, so this picture never speaks for a matrix by itself.",
-            width_px=680,
-        )
-        report.figure(
-            figures.drift_figure(quality),
-            "While it was measured",
-            "Air and vibrations shift the phase of the interferometer, and the laser's power "
-            "breathes: both are measured in every exposure and taken out. The fidelity tells "
-            "whether the medium itself has changed, which nothing can take out: it should stay "
-            "at 1.",
-        )
+        _add_course(report, quality, wide)
+
+
+def _add_judgement(report: Report, quality: Quality) -> None:
+    """What the calibration said of itself."""
+    report.section(
+        "The calibrated matrix",
+        "Light adds linearly, so the medium multiplies a vector by a fixed random matrix. The "
+        "calibration measures that matrix, then tests itself on patterns that it has not used. "
+        "Noise alone makes the errors in the column 'theory'; only what is beyond them speaks "
+        "against a bench.",
+    )
+    rows = quality_rows(quality)
+    report.table(COLUMNS, [row.cells for row in rows])
+    for words, told in advice(rows):
+        report.note(f"{words}: {told}")
+
+
+def _add_course(report: Report, quality: Quality, wide: Quality | None) -> None:
+    """Pictures of the matrix and of the time in which it was measured."""
+    from calibration import figures
+
+    report.figure(
+        figures.singular_values_figure(wide or quality),
+        "Singular values of the matrix",
+        ("Of the same bench, calibrated for many more inputs. " if wide else "")
+        + "On the curve they follow the law of random matrices: no direction is favoured, so "
+        "no part of a vector is lost on its way through the medium. Noise alone follows it, "
+        "too, so this picture never speaks for a matrix by itself.",
+        width_px=680,
+    )
+    report.figure(
+        figures.drift_figure(quality),
+        "While it was measured",
+        "Air and vibrations shift the phase of the interferometer, and the laser's power "
+        "breathes: both are measured in every exposure and taken out. The fidelity tells "
+        "whether the medium itself has changed, which nothing can take out: it should stay "
+        "at 1.",
+    )
+
+
+def kept_page(name: str, calibration: Calibration) -> str:
+    """The page of a calibration by itself: what its file holds, without a look at the bench.
+
+    Args:
+        name: Of its file.
+        calibration: The calibration.
+    """
+    from importlib.metadata import version
+
+    from tools.report import Report
+
+    report = Report(
+        f"Calibration {name}",
+        "What was kept of a measurement. Frames and fields of the bench are on the page that "
+        "`opu calibrate --report` makes.",
+        {
+            "inputs": f"{calibration.n_inputs}",
+            "outputs": f"{calibration.n_outputs}",
+            "expires": calibration.expires_at,
+        },
+    )
+    _add_judgement(report, calibration.quality)
+    _add_course(report, calibration.quality, None)
+    report.section("Settings")
+    report.settings(calibration_settings(calibration))
+    return report.html(f"opu {version('opu')}")
 
 
 def calibration_settings(calibration: Calibration) -> dict[str, str]:

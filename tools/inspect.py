@@ -66,18 +66,14 @@ def inspect(
 
 def _inspect_calibration(file: Path, html: Path | None, json: Path | None) -> None:
     from calibration.calibration_file import Calibration
-    from opu_driver.errors import InputError
-    from tools.calibration_view import calibration_figures, calibration_settings
+    from tools.calibration_view import calibration_figures, calibration_settings, kept_page
     from tools.quality_table import quality_table
 
-    if html is not None:
-        raise InputError(
-            f"--html {html}: {file} is a calibration, and its page shows frames of its bench. "
-            "`opu calibrate --report` makes it; leave --html out here."
-        )
     calibration = Calibration.load(file)
     results().print(facts(f"Calibration {file}", calibration_settings(calibration).items()))
     results().print(quality_table(calibration.quality))
+    if html is not None:
+        write_text(html, kept_page(file.name, calibration))
     write_json(json, calibration_figures(calibration))
 
 

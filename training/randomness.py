@@ -7,7 +7,7 @@ import torch
 
 from training.errors import SettingsError
 
-WEIGHTS, FEEDBACK, ORDER, SHIFTS, GLOBAL = range(5)
+WEIGHTS, FEEDBACK, ORDER, SHIFTS, GLOBAL, FIELDS = range(6)
 
 
 def derived_seed(seed: int, purpose: int, index: int = 0) -> int:

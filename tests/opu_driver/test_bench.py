@@ -459,3 +459,14 @@ def test_a_buffer_that_came_incomplete_is_a_mismatch(monkeypatch, kept):
             bench.expose(patterns)
         monkeypatch.setattr(VirtualCamera, "_read", read)
         assert len(bench.expose(patterns)) == 5
+
+
+def test_frames_without_proof_are_for_the_eye_alone():
+    with simulated_bench("realistic", 1, camera={"exposure_us": 50_000.0}) as bench:
+        dazzling = bench.layout(10).all_on()
+        with pytest.raises(SaturationError):
+            bench.expose(dazzling)
+        frames = bench.unproven(np.repeat(dazzling, 3, axis=0))
+        assert frames.shape == (3, bench.settings.region.height, bench.settings.region.width)
+        assert float((frames == 255).mean()) > 0.25
+    assert not bench.laser.emitting

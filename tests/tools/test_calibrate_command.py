@@ -42,8 +42,11 @@ def test_a_bench_is_calibrated_reported_and_inspected(opu, tmp_path):
     assert "http" not in page.replace("http-equiv", "")
     assert {p.name for p in tmp_path.iterdir()} == {"c.h5", "c.json", "c.html"}
 
-    told = opu("inspect", "c.h5", "--json=i.json")
+    told = opu("inspect", "c.h5", "--json=i.json", "--html=i.html")
     assert told.code == 0
+    kept = (tmp_path / "i.html").read_text()
+    assert kept.count("data:image/png;base64,") == 2  # no frames of the bench
+    assert calibration.fingerprint() in kept
     assert calibration.fingerprint() in told.out
     assert json.loads((tmp_path / "i.json").read_text()) == figures
 

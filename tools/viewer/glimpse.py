@@ -34,6 +34,7 @@ class Glimpse:
         again: Another frame of the same pattern, for the noise; None if there is none.
         off: A frame with every input off, for the bias; None if there is none.
         grey: What the grey values mean.
+        proven: Whether the frame is known to be the shown pattern's.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Glimpse:
     again: Frame | None
     off: Frame | None
     grey: GreyRange
+    proven: bool = True
 
 
 class Feed(Protocol):

@@ -9,7 +9,7 @@ from PySide6.QtCore import QPointF, Qt
 from PySide6.QtWidgets import QLabel, QSplitter, QVBoxLayout, QWidget
 
 from tools.viewer.glimpse import Frame
-from tools.viewer.look import COLUMN, ROW, graph, quiet
+from tools.viewer.look import COLUMN, ROW, WRONG, graph, quiet
 
 
 class ImagePanel:
@@ -19,6 +19,7 @@ class ImagePanel:
         widget: To be put into a window.
         view: Where the image is drawn.
         cross_hair: Row and column, pixels.
+        doubt: Seen while the frame that is drawn may be another pattern's.
     """
 
     def __init__(self) -> None:
@@ -34,12 +35,22 @@ class ImagePanel:
         self._row = self._profile.plot(pen=graph.mkPen(ROW), name="row")
         self._column = self._profile.plot(pen=graph.mkPen(COLUMN), name="column")
         self._value = QLabel("no frame yet")
+        self.doubt = QLabel("Not proven to be this pattern's frame: to align by, not to measure")
+        self.doubt.setStyleSheet(f"background: {WRONG}; color: black; padding: 3px 6px")
+        self.doubt.hide()
         self._frame: Frame | None = None
         self.widget = self._assembled()
         self.view.scene().sigMouseClicked.connect(self._clicked)
 
-    def show(self, frame: Frame, levels: tuple[float, float]) -> None:
-        """Draw a frame, black at the one grey value and white at the other."""
+    def show(self, frame: Frame, levels: tuple[float, float], *, proven: bool = True) -> None:
+        """Draw a frame, black at the one grey value and white at the other.
+
+        Args:
+            frame: Grey values `[row, column]`.
+            levels: Those that are drawn black and white.
+            proven: Whether it is known to be the pattern's that is shown; otherwise it says so.
+        """
+        self.doubt.setVisible(not proven)
         new_shape = self._frame is None or self._frame.shape != frame.shape
         self._frame = frame
         self._image.setImage(frame, autoLevels=False, levels=levels)
@@ -94,6 +105,7 @@ class ImagePanel:
         column = QVBoxLayout(below)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
+        column.addWidget(self.doubt)
         column.addWidget(self._value)
         column.addWidget(self._profile)
         split = QSplitter(Qt.Orientation.Vertical)

@@ -25,12 +25,12 @@ import numpy as np
 
 from opu_driver import Bench
 from opu_driver.bench import MARKERS, SMALLEST_CAPACITY, Sequence
-from opu_driver.camera import CameraSettings
+from opu_driver.camera import CameraSettings, Frames
 from opu_driver.errors import DeviceLostError, FrameError, OpuError
 from opu_driver.exposure_log import logged
 from opu_driver.modulator import Patterns
 from opu_driver.recording_file import partial_path, require_room
-from tools.viewer.glimpse import Glimpse, GreyRange
+from tools.viewer.glimpse import Frame, Glimpse, GreyRange
 from tools.viewer.shown_pattern import ShownPattern
 
 _SEQUENCES_PER_S = 60.0  # a glimpse each
@@ -142,6 +142,7 @@ class Live:
         self._stop_recording = threading.Event()
         self._paused = False
         self._untrusted = False
+        self._unproven = 0
         self._obeys = True
         self._patterns: Patterns | None = None
         self._restored: tuple[CameraSettings, float] | None = None
@@ -362,6 +363,19 @@ class Live:
             lost = self._status.lost + len(self._batch())
             self._untrusted = True
             self._tell(emitting=False, lost=lost, message=_named(error), trouble=True, rate_hz=0.0)
+            self._look_without_proof()
+
+    def _look_without_proof(self) -> None:
+        """Show what the camera sees all the same, for whoever aligns the bench by it."""
+        end_s = time.monotonic() + _PATIENCE_S
+        try:
+            while self._wishes.empty() and not self._over and time.monotonic() < end_s:
+                frames = self._bench.unproven(np.repeat(self._shown(), 2, axis=0))
+                self._unproven += len(frames)
+                self._tell(emitting=True)
+                self._put(frames, off=None, proven=False)
+        except FrameError:  # not even that: the first message tells more
+            self._tell(emitting=False)
             self._wake.wait(_PATIENCE_S)
 
     def _batches(self) -> Iterator[Patterns]:
@@ -381,20 +395,25 @@ class Live:
         return self._patterns
 
     def _note(self, sequence: Sequence) -> None:
-        frames, count = sequence.frames, len(sequence)
+        count = len(sequence)
         taken = self._status.frames + count
-        camera = self._bench.camera
-        self._newest = Glimpse(
-            taken,
-            frames[-1],
-            frames[-2] if count > 1 else None,
-            sequence.markers[2],
-            GreyRange(camera.black_level, camera.saturation_level),
-        )
         self._tell(emitting=True, frames=taken, rate_hz=self._rate_hz(count))
+        self._put(sequence.frames, off=sequence.markers[2], proven=True)
         if self._untrusted:
             self._untrusted = False
             self._tell(message="", trouble=False)
+
+    def _put(self, frames: Frames, off: Frame | None, *, proven: bool) -> None:
+        """A new glimpse, of the last of some frames."""
+        camera = self._bench.camera
+        self._newest = Glimpse(
+            self._status.frames + self._unproven,
+            frames[-1],
+            frames[-2] if len(frames) > 1 else None,
+            off,
+            GreyRange(camera.black_level, camera.saturation_level),
+            proven,
+        )
 
     def _rate_hz(self, count: int) -> float:
         now_s = time.monotonic()

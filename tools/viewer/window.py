@@ -288,7 +288,7 @@ class Window(QMainWindow):
             self.histogram.show(glimpse.frame, glimpse.grey)
             self.histogram.fit_levels()
         self._drawn = glimpse.number
-        self.image.show(glimpse.frame, self.histogram.levels)
+        self.image.show(glimpse.frame, self.histogram.levels, proven=glimpse.proven)
         self._drawn_at.append(time.monotonic())
 
     def _refresh(self) -> None:
@@ -299,7 +299,7 @@ class Window(QMainWindow):
             self.histogram.show(glimpse.frame, glimpse.grey)
             self.image.draw_profile()
             if glimpse.number == self._drawn:
-                self.image.show(glimpse.frame, self.histogram.levels)
+                self.image.show(glimpse.frame, self.histogram.levels, proven=glimpse.proven)
         now_s = time.monotonic()
         reading = self.analyst.latest
         if reading is not None and reading.number != self._seen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from training.errors import SettingsError
-from training.experiments import diffusion, fully_connected, graphs, text, vision
+from training.experiments import diffusion, fully_connected, graphs, regression, text, vision
 from training.experiments.recipe import Recipe
 
 RECIPES: tuple[Recipe, ...] = (
@@ -12,6 +12,7 @@ RECIPES: tuple[Recipe, ...] = (
     *text.RECIPES,
     *vision.RECIPES,
     *diffusion.RECIPES,
+    *regression.RECIPES,
 )
 
 

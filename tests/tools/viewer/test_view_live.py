@@ -101,8 +101,15 @@ def test_too_much_light_is_told_and_a_shorter_exposure_helps(live, wait_until):
     made = live(camera={"exposure_us": 50_000.0})
     wait_until(lambda: made.status.message.startswith("SaturationError"))
     assert made.status.state is State.LIVE
+    wait_until(lambda: made.newest)  # seen all the same
+    first = made.newest
+    assert not first.proven
+    assert float((first.frame == 255).mean()) > 0.25
+    wait_until(lambda: made.newest.number > first.number)
+    assert made.status.frames == 0
     made.fit_exposure()
     wait_until(lambda: made.status.frames, longest_s=120)
+    wait_until(lambda: made.newest.proven)
     assert made.status.settings.exposure_us < 1000
     assert made.newest.frame.max() <= 255
 

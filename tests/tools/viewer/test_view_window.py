@@ -228,6 +228,16 @@ def test_an_unplugged_camera_is_told_and_opened_again_by_a_click(live, shown, wa
     wait_until(lambda: not window.message.isVisible())
 
 
+def test_frames_that_nobody_can_prove_are_drawn_and_marked(live, shown, wait_until):
+    made = live(camera={"exposure_us": 50_000.0})
+    wait_until(lambda: made.newest)
+    window = shown(made)
+    wait_until(lambda: window.image.doubt.isVisible())
+    wait_until(lambda: "SaturationError" in window.message.text())
+    made.fit_exposure()
+    wait_until(lambda: made.status.frames and not window.image.doubt.isVisible(), longest_s=120)
+
+
 def test_display_never_holds_up_the_bench(window, wait_until):
     taken, drawn = window.feed.status.frames, window._drawn
     time.sleep(0.5)  # nothing is drawn
