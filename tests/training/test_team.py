@@ -16,9 +16,13 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
 from training.batch import Batch
+from training.dfa import DFA
+from training.encoding import Ternary
 from training.errors import CodeError, SettingsError, TrainingError
 from training.experiments import named_recipe, run
 from training.projector import DenseProjector, Projector
@@ -214,6 +218,37 @@ def test_two_learn_what_one_learns_and_go_on_after_a_bench_has_failed(
     assert leader["score"] == pytest.approx(alone.score, abs=0.3)  # an image of 360
     assert leader["rows"] == alone.projector["rows"]
     assert (other["score"], other["rows"]) == ({}, None)
+
+
+def gradients(module: nn.Module, projector: Projector, x: Tensor, y: Tensor) -> list[list[float]]:
+    """Of one step of one's own, in parallel where there are several processes."""
+    learning: nn.Module = DFA(module, projector, ["0", "1"], encoder=Ternary(0.3, relative=True))
+    if dist.is_initialized():
+        learning = DistributedDataParallel(learning)
+    functional.cross_entropy(learning(x), y).backward()
+    return [p.grad.flatten().tolist() for p in module.parameters() if p.grad is not None]
+
+
+def own_step(team: Team | None) -> list[list[float]]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = (nn.Sequential(nn.Linear(6, 6), nn.Tanh()) for _ in range(2))
+        module = nn.Sequential(*layers, nn.Linear(6, 4))
+        x, y = torch.randn(8, 6), torch.randint(4, (8,))
+    bench = DenseProjector(4, 12, seed=0) if team is None or team.leads else None
+    if team is None:
+        assert bench is not None
+        return gradients(module, bench, x, y)
+    part = slice(team.rank, None, team.size)
+    return gradients(module, SharedProjector(bench, team), x[part], y[part])
+
+
+def test_torchs_own_data_parallel_shares_the_bench_too(together: Callable[..., Processes]) -> None:
+    alone = own_step(None)
+    assert len(alone) == 6
+    for found in together(2, own_step).results():
+        for one, other in zip(found, alone, strict=True):
+            assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
 
 
 def die(team: Team, victim: int) -> None:
