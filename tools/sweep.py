@@ -244,8 +244,8 @@ def sweep(
         title = f"{AXES[name].words}: {_ending(found, floor, score)}"
         results().print(table(title, COLUMNS, [_cells(point, score) for point in found]))
     results().print(f"Last layer only: {score.shown(floor)}", highlight=False)
-    breaks = {name: _broken(found, floor, score) for name, found in points.items()}
-    write_json(json, {"shallow": baseline, "points": points, "breaks": breaks})
+    broken = {name: _broken(found, floor, score) for name, found in points.items()}
+    write_json(json, {"shallow": baseline, "points": points, "broken": broken})
     if report is not None:
         write_text(report, _page(chosen, points, floor, score))
 
@@ -286,17 +286,23 @@ def _worse(mean: float, floor: float, score: Score) -> bool:
     return mean <= floor if score.higher_is_better else mean >= floor
 
 
-def _broken(points: Sequence[Point], floor: float, score: Score) -> float | None:
-    """The first value at which learning is broken: refused, or no better than the baseline."""
-    for point in points:
-        if point.refusal or point.mean is None or _worse(point.mean, floor, score):
-            return point.value
-    return None
+def _broken(points: Sequence[Point], floor: float, score: Score) -> list[float]:
+    """The values at which learning is broken: refused, or no better than the baseline."""
+    return [
+        point.value
+        for point in points
+        if point.refusal or point.mean is None or _worse(point.mean, floor, score)
+    ]
 
 
 def _ending(points: Sequence[Point], floor: float, score: Score) -> str:
-    value = _broken(points, floor, score)
-    return f"breaks at {value:g}" if value is not None else f"holds to {points[-1].value:g}"
+    """Where it breaks for good; or all values that break it, where later ones do not."""
+    broken, values = _broken(points, floor, score), [point.value for point in points]
+    if not broken:
+        return f"holds to {values[-1]:g}"
+    if broken == values[-len(broken) :]:
+        return f"breaks at {broken[0]:g}"
+    return "broken at " + ", ".join(f"{value:g}" for value in broken)
 
 
 def _cells(point: Point, score: Score) -> tuple[str, ...]:

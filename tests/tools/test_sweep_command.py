@@ -6,9 +6,11 @@ from html.parser import HTMLParser
 import pytest
 import torch
 
+from tools.sweep import Point, _ending
 from training.dead_outputs import DeadOutputs
 from training.errors import SettingsError
 from training.projector import DenseProjector
+from training.score import accuracy_score
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def test_dead_outputs_break_learning_in_the_end(sweep, tmp_path):
     assert alive["scores"] != dead["scores"]
     assert alive["snr"] == pytest.approx(dead["snr"])
     assert len(content["shallow"]) == 1
-    assert content["breaks"]["dead-outputs"] == 0.0  # after two epochs the baseline is ahead
+    assert content["broken"]["dead-outputs"] == [0.0, 1.0]  # after two epochs the baseline is ahead
     page = (tmp_path / "s.html").read_text()
     HTMLParser().feed(page)
     assert page.count("<figure>") == 1
@@ -69,7 +71,7 @@ def test_a_bench_that_is_refused_is_a_result(sweep):
     (point,) = content["points"]["phase-walk"]
     assert point["scores"] == []
     assert "Error: " in point["refusal"]
-    assert content["breaks"]["phase-walk"] == 3.0
+    assert content["broken"]["phase-walk"] == [3.0]
     assert "refused" in ending.err
 
 
@@ -87,6 +89,23 @@ def test_what_cannot_be_swept_is_refused(opu, tmp_path, options, message):
     assert ending.code == 2
     assert message in ending.err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ((90, 90, 90), "holds to 3"),
+        ((90, 40, 30), "breaks at 2"),
+        ((40, 90, 90), "broken at 1"),
+        ((40, 90, None), "broken at 1, 3"),
+    ],
+)
+def test_where_it_breaks_is_told(scores, told):
+    points = [
+        Point("bits", float(i), () if score is None else (float(score),), None, None)
+        for i, score in enumerate(scores, 1)
+    ]
+    assert _ending(points, 50.0, accuracy_score(10)) == told
 
 
 def test_half_a_bit_is_refused(opu):
