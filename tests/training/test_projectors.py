@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pytest_mock import MockerFixture
 from scipy.linalg import hadamard
 
 from training.errors import CodeError, SettingsError
@@ -66,13 +64,8 @@ def columns(projector: Projector, inputs: list[int]) -> torch.Tensor:
     return projector.project(codes)
 
 
-@pytest.mark.parametrize(
-    "projector",
-    [GeneratedProjector(*LARGE, seed=0, tile=(4096, 16)), HadamardProjector(*LARGE, seed=0)],
-    ids=["generated", "hadamard"],
-)
-def test_matrices_of_1e5_by_1e6_are_random_normal(projector: Projector) -> None:
-    some = columns(projector, [0, 1, 15, 16, 500_000, 999_999])
+def test_a_hadamard_matrix_of_1e5_by_1e6_is_random_normal() -> None:
+    some = columns(HadamardProjector(*LARGE, seed=0), [0, 1, 15, 16, 500_000, 999_999])
     n = some.shape[1]
     sigma = n**-0.5
     assert float(some.mean(1).abs().max()) < 5 * sigma
@@ -81,12 +74,6 @@ def test_matrices_of_1e5_by_1e6_are_random_normal(projector: Projector) -> None:
     assert float((torch.corrcoef(some) - torch.eye(6)).abs().max()) < 5 * sigma
     halves = torch.corrcoef(torch.cat([some[:, : n // 2], some[:, n // 2 :]]))  # rows are unlike
     assert float((halves - torch.eye(12)).abs().max()) < 5 * (2 / n) ** 0.5
-
-
-def test_dark_inputs_of_a_generated_matrix_are_not_drawn(mocker: MockerFixture) -> None:
-    drawn = mocker.spy(np.random, "Generator")
-    columns(GeneratedProjector(64, 32, seed=0, tile=(16, 16)), [3, 60])
-    assert drawn.call_count == 2 * 2
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 5))
