@@ -1,4 +1,4 @@
-"""What a projection costs by a Hadamard matrix with signs, by a stored matrix, and by light's model.
+"""What a projection costs by a Hadamard matrix, by a stored matrix, and by light's model.
 
     python -m benchmarks.hadamard_projector [--json FILE] [--quick]
 
