@@ -48,10 +48,16 @@ class HistogramPanel:
         return float(low), max(float(high), float(low) + 1e-6)
 
     def fit_levels(self) -> None:
-        """From the darkest to the brightest pixels of the frame, but for one in a thousand."""
+        """From the darkest to the brightest pixels of the frame, but for one in a thousand.
+
+        A frame of one grey value is drawn in the whole range, so that a full one is white.
+        """
         if self._frame is not None:
             low, high = np.quantile(_sampled(self._frame), [_DARKEST, _BRIGHTEST])
-            self._region.setRegion((float(low), max(float(high), float(low) + 1)))
+            if high - low < 1:
+                self.whole_range()
+            else:
+                self._region.setRegion((float(low), float(high)))
 
     def whole_range(self) -> None:
         """From 0 to full."""

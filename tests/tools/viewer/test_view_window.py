@@ -234,6 +234,7 @@ def test_frames_that_nobody_can_prove_are_drawn_and_marked(live, shown, wait_unt
     window = shown(made)
     wait_until(lambda: window.image.doubt.isVisible())
     wait_until(lambda: "SaturationError" in window.message.text())
+    assert window.histogram.levels == (0.0, 255.0)  # full, and white
     made.fit_exposure()
     wait_until(lambda: made.status.frames and not window.image.doubt.isVisible(), longest_s=120)
 
