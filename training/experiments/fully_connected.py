@@ -9,7 +9,7 @@ import torch
 
 from training.datasets import load
 from training.datasets.dataset import Dataset
-from training.encoding import Ternary
+from training.encoding import BitPlanes, Ternary
 from training.experiments.images import classification
 from training.experiments.recipe import Feedback, Recipe
 from training.models.mlp import mlp
@@ -156,6 +156,7 @@ def _deep(depth: int) -> FullyConnected:
         init="xavier",
         layout="shared_prefix",
         max_shift=0,
+        encoder=BitPlanes(4),  # of two levels too little is left after thirty layers
         epochs=3,
         learning_rate=3e-3,
         backprop_rate=3e-4,
