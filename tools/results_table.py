@@ -91,6 +91,7 @@ def _light(run: RunResult) -> dict[str, str]:
     return {
         "exposures": f"{exposures:,.0f}",
         "of them references and markers": _share(account["reference_exposures"], exposures),
+        "of them for new calibrations": _share(account.get("calibration_exposures", 0), exposures),
         "vectors": f"{rows:,.0f}",
         "of them dark, not shown": _share(rows - account["shown_rows"], rows),
         "signal to noise of a projection": _figure(account["snr"], ".4g"),
@@ -101,7 +102,8 @@ def _light(run: RunResult) -> dict[str, str]:
 
 def _exposures(run: RunResult) -> float:
     account = run.projector
-    return (account.get("exposures") or 0) + (account.get("reference_exposures") or 0)
+    kinds = ("exposures", "reference_exposures", "calibration_exposures")
+    return sum(account.get(kind) or 0 for kind in kinds)
 
 
 def _share(part: float, whole: float) -> str:

@@ -16,7 +16,7 @@ from tools.bench_choice import (
     chosen_bench,
 )
 from tools.json_file import JsonOption, write_json, write_text
-from tools.terminal import results, stages, table
+from tools.terminal import remarks, results, stages, table
 
 if TYPE_CHECKING:
     from calibration.calibration_file import Calibration
@@ -80,6 +80,14 @@ def train(
             "phase is measured once, for comparison.",
         ),
     ] = True,
+    recalibrate: Annotated[
+        bool,
+        typer.Option(
+            "--recalibrate",
+            help="Calibrate anew, and go on, where the medium has become another one; otherwise "
+            "the training ends there.",
+        ),
+    ] = False,
     tensorboard: Annotated[
         bool,
         typer.Option(
@@ -115,7 +123,15 @@ def train(
     finished: list[RunResult] = []
     with team_of_environment() as team:
         series = Series(
-            chosen, numbers(seeds), epochs, folder, resume, tensorboard, checkpoint_every, team
+            chosen,
+            numbers(seeds),
+            epochs,
+            folder,
+            resume=resume,
+            other_feedback=recalibrate,
+            event_files=tensorboard,
+            checkpoint_every=checkpoint_every,
+            team=team,
         )
         if not resume:
             _require_free(series, ways)
@@ -127,7 +143,10 @@ def train(
             else:
                 with chosen_bench(bench, preset, scene_seed, scene) as opened:
                     measured = _calibration(opened, calibration, series)
-                    finished += series.train(way, _optical(opened, measured, drift_tracking, team))
+                    renew = _renewal(folder) if recalibrate else None
+                    finished += series.train(
+                        way, _optical(opened, measured, drift_tracking, renew, team)
+                    )
     if not series.leads:
         return
     came_to = results_of(finished)
@@ -193,23 +212,66 @@ def _calibration(bench: Bench, given: Path | None, series: Series) -> Calibratio
 
     if given is not None:
         return Calibration.load(given)
-    kept = (series.folder or Path()) / "calibration.h5"
-    if kept.exists():
-        return Calibration.load(kept)
+    kept = _kept(series.folder or Path())
+    if kept:
+        return Calibration.load(kept[-1])
     with stages("calibrating") as tell:
         measured = calibrate(bench, series.recipe.n_inputs, progress=tell)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    measured.save(kept)
+    _keep(measured, series.folder or Path())
     return measured
 
 
+def _kept(folder: Path) -> list[Path]:
+    """The calibrations of a folder of runs, the first one first."""
+    return sorted(folder.glob("calibration*.h5"), key=lambda path: (len(path.name), path.name))
+
+
+def _keep(calibration: Calibration, folder: Path) -> Path:
+    """Save one more: `calibration.h5`, `calibration-2.h5`, ..."""
+    n = len(_kept(folder)) + 1
+    path = folder / ("calibration.h5" if n == 1 else f"calibration-{n}.h5")
+    folder.mkdir(parents=True, exist_ok=True)
+    calibration.save(path)
+    return path
+
+
+def _renewal(folder: Path) -> Callable[[Bench, int], Calibration]:
+    """Calibrates a bench whose medium has changed, and keeps what was measured."""
+
+    def renew(bench: Bench, n_inputs: int) -> Calibration:
+        from calibration.pipeline import calibrate
+
+        with stages("calibrating anew") as tell:
+            measured = calibrate(bench, n_inputs, progress=tell)
+        path = _keep(measured, folder)
+        remarks().print(f"The medium has changed: calibrated anew, {path}.", highlight=False)
+        return measured
+
+    return renew
+
+
 def _optical(
-    bench: Bench, calibration: Calibration, drift_tracking: bool, team: Team | None
+    bench: Bench,
+    calibration: Calibration,
+    drift_tracking: bool,
+    renew: Callable[[Bench, int], Calibration] | None,
+    team: Team | None,
 ) -> Callable[[], Projector]:
+    newest = calibration
+
+    def recalibrated(bench: Bench) -> Calibration:
+        nonlocal newest
+        assert renew is not None
+        newest = renew(bench, calibration.n_inputs)
+        return newest
+
     def projector() -> Projector:
         from calibration.projector import OpticalProjector
 
-        return _shared(OpticalProjector(bench, calibration, track_drift=drift_tracking), team)
+        own = OpticalProjector(
+            bench, newest, track_drift=drift_tracking, recalibrate=recalibrated if renew else None
+        )
+        return _shared(own, team)
 
     return projector
 

@@ -32,6 +32,7 @@ class Series:
         epochs: Instead of the recipe's.
         folder: Where the runs are kept; None keeps nothing.
         resume: Go on with the runs that are there.
+        other_feedback: Go on with them even through another matrix than before.
         event_files: Whether TensorBoard's files are written beside the runs.
         checkpoint_every: Steps between checkpoints, besides those after each epoch.
         team: The processes that train together, this one among them; None if it is alone. The
@@ -43,6 +44,7 @@ class Series:
     epochs: int | None = None
     folder: Path | None = None
     resume: bool = False
+    other_feedback: bool = False
     event_files: bool = False
     checkpoint_every: int | None = None
     team: Team | None = None
@@ -90,6 +92,7 @@ class Series:
                 seed=seed,
                 folder=folder,
                 resume=self.resume,
+                other_feedback=self.other_feedback,
                 epochs=self.epochs,
                 checkpoint_every=self.checkpoint_every,
                 observer=_Observers(*watch, *events),

@@ -102,3 +102,23 @@ def test_a_terminated_training_is_gone_on_with(opu, started, tmp_path):
         for name in ("straight.json", "resumed.json")
     )
     assert [row["train_loss"] for row in one] == [row["train_loss"] for row in other]
+
+
+def test_a_medium_that_changes_ends_the_training_or_is_calibrated_anew(opu, tmp_path):
+    asked = [
+        "train", "digits", "--feedback=optical", "--epochs=1", "--preset=quiet",
+        "--scene=decorrelation=5e-5",
+    ]  # fmt: skip
+    ending = opu(*asked, "--out=runs")
+    assert ending.code == 1
+    assert "calibrate again" in ending.err
+    assert not (tmp_path / "runs/calibration-2.h5").exists()
+    ending = opu(*asked, "--out=runs", "--resume", "--recalibrate", "--json=r.json")
+    assert ending.code == 0, ending.err
+    assert "calibrated anew" in ending.err
+    assert (tmp_path / "runs/calibration-2.h5").exists()
+    (run,) = json.loads((tmp_path / "r.json").read_text())["runs"]
+    last = run["rows"][-1]
+    assert last["projector"]["calibration_exposures"] > 0
+    assert last["fingerprint"] != run["rows"][0]["fingerprint"]  # the checkpoint's, of before
+    assert "of them for new calibrations" in ending.out
