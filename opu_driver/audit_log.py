@@ -12,7 +12,11 @@ from platformdirs import user_log_path
 
 
 def default_path() -> Path:
-    """Where lasers are logged unless the bench file says otherwise: one file for this user."""
+    r"""Where the lasers of bench files are logged: one file for this user.
+
+    On Linux `~/.local/state/opu/log`, on Windows `%LOCALAPPDATA%\opu\Logs`, on macOS
+    `~/Library/Logs/opu`; a bench file cannot name another.
+    """
     return user_log_path("opu", appauthor=False) / "laser-audit.jsonl"
 
 

@@ -3,6 +3,11 @@
 The lock is the operating system's: it ends with the process, however that ends, so a crash leaves
 nothing to clean up. Who holds it stands in a file beside it, which is only read when the lock is
 taken.
+
+All users of a machine share one folder of locks, since a device is no user's own. Nobody removes
+files there: where a folder is sticky, only their owners may, and a lock whose file has been removed
+and made again is two locks. (Nor does Linux let anybody open another's file there with O_CREAT:
+kernel documentation, sysctl/fs, protected_regular.)
 """
 
 from __future__ import annotations
@@ -12,8 +17,8 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 import sys
-import tempfile
 from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,10 +29,23 @@ from filelock import FileLock, Timeout
 
 from opu_driver.errors import DeviceBusyError, DeviceError
 
+_MACHINE_WIDE = {
+    "win32": Path(os.environ.get("PROGRAMDATA", r"C:\ProgramData"), "opu-locks"),
+    "darwin": Path("/Users/Shared/opu-locks"),  # its /tmp is swept while locks are held
+}
+_OPEN_TO_ALL = 0o666
+_STICKY = 0o1777
+
 
 def default_folder() -> Path:
-    """Where the locks lie: for all users of the machine, or of the folder for temporary files."""
-    return Path(tempfile.gettempdir()) / "opu-locks"
+    r"""Where the locks lie, for all users of the machine and whatever their `TMPDIR`.
+
+    `/tmp/opu-locks`; on Windows `%PROGRAMDATA%\opu-locks`, on macOS `/Users/Shared/opu-locks`. The
+    environment variable `OPU_LOCKS` names another folder, which has to be the same for all who
+    share a bench.
+    """
+    named = os.environ.get("OPU_LOCKS")
+    return Path(named) if named else _MACHINE_WIDE.get(sys.platform, Path("/tmp/opu-locks"))
 
 
 class Ownership(AbstractContextManager["Ownership"]):
@@ -63,22 +81,19 @@ class Ownership(AbstractContextManager["Ownership"]):
 
     def _taken(self, address: str) -> FileLock:
         name = hashlib.sha256(address.encode()).hexdigest()[:16]
-        lock = FileLock(self._folder / f"{name}.lock", mode=0o666, timeout=0)
+        lock = FileLock(self._folder / f"{name}.lock", mode=_OPEN_TO_ALL, timeout=0)
         owner = self._folder / f"{name}.owner"
         try:
-            if not self._folder.is_dir():
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._folder.chmod(0o777)  # other users' processes lock here, too
+            _make_for_all(self._folder)
             lock.acquire()
-            owner.unlink(missing_ok=True)
-            owner.write_text(json.dumps(_myself(address)), encoding="utf-8")
-        except OSError as error:
+            _overwrite(owner, json.dumps(_myself(address)))
+        except (OSError, subprocess.SubprocessError) as error:
             lock.release()
             if isinstance(error, Timeout):
                 raise self._refusal(address, owner) from None
             raise DeviceError(
                 f"{address} cannot be locked against other processes: {error}. Mend the rights of "
-                f"{self._folder}, or delete it while no bench is open."
+                f"{self._folder}, or delete it while no bench is open; OPU_LOCKS names another."
             ) from error
         return lock
 
@@ -87,6 +102,32 @@ class Ownership(AbstractContextManager["Ownership"]):
             f"{address} is in use by {_named(owner)}. Close the bench there, or end that process, "
             "and try again."
         )
+
+
+def _make_for_all(folder: Path) -> None:
+    """Make the folder, unless it is there, so that every user can lock in it."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return
+    if sys.platform == "win32":  # there, rights are lists that folders hand down to their files
+        users_may_modify = "*S-1-5-32-545:(OI)(CI)M"
+        subprocess.run(
+            ["icacls", str(folder), "/grant", users_may_modify], check=True, capture_output=True
+        )
+    else:
+        folder.chmod(_STICKY)
+
+
+def _overwrite(owner: Path, text: str) -> None:
+    """Write a file that may be another user's."""
+    try:
+        file = os.open(owner, os.O_WRONLY | os.O_TRUNC)
+    except FileNotFoundError:
+        file = os.open(owner, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        owner.chmod(_OPEN_TO_ALL)  # whatever this user's umask
+    with os.fdopen(file, "w", encoding="utf-8") as opened:
+        opened.write(text)
 
 
 def _myself(address: str) -> dict[str, str | int]:
