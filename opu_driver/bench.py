@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -36,6 +35,7 @@ from opu_driver.layout import Layout
 from opu_driver.light import Light, Progress
 from opu_driver.modulator import Modulator, Patterns
 from opu_driver.ownership import Ownership
+from opu_driver.uploads import Loader, Uploads
 
 MARKERS = 3
 """Exposures around a sequence: everything on before it; everything on, then off, after it."""
@@ -160,7 +160,7 @@ class Bench:
         self.laser = laser
         self.name = name
         self.exposures = 0
-        self.loads = 0
+        self._loader = Loader(lambda patterns: self.modulator.load(patterns))
         self._shown_before = 0
         self.start = start
         ceiling_mw = start.power_mw if start.ceiling_mw is None else start.ceiling_mw
@@ -177,14 +177,13 @@ class Bench:
             warm_up_s=start.warm_up_s,
         )
         self._frame_offset: int | None = None
+        self._trigger: Trigger | None = None  # that the offset is of
         self._optics = optics
         self._devices = ExitStack()
 
     def __enter__(self) -> Self:
         devices = (self.laser, self.modulator, self.camera)
-        # Devices of one scene share its clock; between others there is a line, to be measured.
-        simulated = self.modulator.simulated and self.camera.simulated
-        self._frame_offset = 0 if simulated else None
+        self._trigger = None
         # Emulated modulators and cameras belong to their process.
         shared = devices if self._optics is None else (self.laser,)
         addresses = [device.address for device in shared if device.address is not None]
@@ -288,7 +287,13 @@ class Bench:
                 f"{settling_us:g} us after its edge, and frames would show two patterns mixed. "
                 f"Use {settling_us:g} or more, or leave it out."
             )
-        return self.camera.configure(settings)
+        accepted = self.camera.configure(settings)
+        if settings.trigger is not self._trigger:
+            # Edges and steps start exposures each in their own way. Devices of one scene share its
+            # clock; between others there is a line, to be measured.
+            self._frame_offset = 0 if self._one_clock else None
+            self._trigger = settings.trigger
+        return accepted
 
     def layout(self, n_inputs: int) -> Layout:
         """Where vectors of length `n_inputs` lie on the modulator."""
@@ -310,6 +315,8 @@ class Bench:
             SaturationError: Too bright to prove that frames belong to their patterns.
             LaserSafetyError: The interlock is open, or the light went off on the way.
             DeviceLostError: A device does not answer any more.
+            DeviceStateError: The bench is closed, or what makes the batches of a stream asks for
+                exposures of its own while one of them is being shown.
         """
         if not len(patterns):
             raise PatternError("No patterns to expose; give at least one.")
@@ -327,7 +334,8 @@ class Bench:
             PatternError, FrameMismatchError, CaptureTimeoutError, SaturationError,
             LaserSafetyError, DeviceLostError: As `expose`.
         """
-        uploads = _Uploads(self, self._bracketed(batches))
+        ahead = self.modulator.loads_while_showing
+        uploads = Uploads(self._loader, self._bracketed(batches), ahead=ahead)
         proven = 0
         with uploads, self._dark_if_cut_short():
             self._require_offset()
@@ -361,6 +369,7 @@ class Bench:
 
     @contextmanager
     def _dark_if_cut_short(self) -> Iterator[None]:
+        self._loader.refuse_makers()
         try:
             yield
         except BaseException:  # also that of a consumer who wants no more
@@ -383,6 +392,7 @@ class Bench:
             PatternError: More frames than the modulator holds patterns.
             FrameMismatchError, CaptureTimeoutError: As `expose`.
         """
+        self._loader.refuse_makers()
         self.darken()
         _, off = self._marker_patterns
         late = self._frame_offset or 0
@@ -398,8 +408,7 @@ class Bench:
         Raises:
             PatternError, DeviceStateError: As `Modulator.load`.
         """
-        self.loads += 1
-        self.modulator.load(patterns)
+        self._loader.load(patterns)
 
     @property
     def longest_sequence(self) -> int:
@@ -407,14 +416,18 @@ class Bench:
 
         It leaves room for the largest lag of the camera that can be measured.
         """
-        simulated = self.modulator.simulated and self.camera.simulated
-        return self.modulator.capacity - MARKERS - (0 if simulated else _LONGEST_LAG)
+        return self.modulator.capacity - MARKERS - (0 if self._one_clock else _LONGEST_LAG)
+
+    @property
+    def _one_clock(self) -> bool:
+        return self.modulator.simulated and self.camera.simulated
 
     @property
     def frame_offset(self) -> int | None:
         """By how many frames the camera lags behind the modulator; None before it is measured.
 
-        It is measured before the first exposures, and made up for.
+        It is measured before the first exposures, and again where the trigger has become another
+        one, and made up for.
         """
         return self._frame_offset
 
@@ -666,51 +679,3 @@ class Bench:
     def _marker_patterns(self) -> tuple[Patterns, Patterns]:
         layout = self.layout(1)
         return layout.all_on(), layout.all_off()
-
-
-class _Uploads:
-    """Batches on their way to the modulator.
-
-    Where it has room for two, the next one is made and loaded while one is shown.
-    """
-
-    def __init__(self, bench: Bench, batches: Iterator[Patterns]) -> None:
-        self._bench = bench
-        self._batches = batches
-        ahead = bench.modulator.loads_while_showing
-        self._ahead = ThreadPoolExecutor(1, "modulator-upload") if ahead else None
-        self._begun: Future[tuple[Patterns | None, int]] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._ahead is not None:
-            self._ahead.shutdown()
-
-    def loaded(self) -> Patterns | None:
-        """The next batch, when it is loaded; None after the last."""
-        if self._begun is None:
-            return self._load()[0]
-        begun, self._begun = self._begun, None
-        batch, its_load = begun.result()
-        if batch is not None and self._bench.loads != its_load:  # others have exposed meanwhile
-            self._bench.load(batch)
-        return batch
-
-    def begin_next(self) -> None:
-        """Load the batch after the one that is being shown, if there is room for it."""
-        if self._ahead is not None:
-            self._begun = self._ahead.submit(self._load)
-
-    def _load(self) -> tuple[Patterns | None, int]:
-        """The next batch, and the number of its load."""
-        batch = next(self._batches, None)
-        if batch is not None:
-            self._bench.load(batch)
-        return batch, self._bench.loads

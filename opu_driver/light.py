@@ -16,14 +16,19 @@ from opu_driver.laser import ArmedToken, Laser, log
 Progress = Callable[[float], None]
 """Told, while the light is in use, for how many seconds from now on nothing may happen."""
 
+_LATE_S = 0.5  # that a sign of progress may be overdue
+
+_LOOK_S = 0.4  # between two looks at the light
+
 
 class Light:
     """The laser's light as a bench uses it.
 
-    A thread watches over it. It darkens an idle bench, and one whose work has stopped on the way:
-    a hung driver, a stopped event loop. It polls the interlock, the key and the faults while the
-    laser emits. Once one of these has ended the emission, the bench stays dark until it is opened
-    anew.
+    A thread watches over it. It darkens a bench whose work has stopped on the way, within a second
+    of when the next sign of it was due, and an idle one after the time that it may be idle: also
+    where a stopped event loop or a thread that waits for ever keeps it so. It polls the interlock,
+    the key and the faults while the laser emits. Once one of these has ended the emission, the
+    bench stays dark until it is opened anew.
 
     Args:
         laser: The laser.
@@ -56,6 +61,7 @@ class Light:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._needed_until = 0.0
+        self._working = False  # whether something uses the light
         self._token: ArmedToken | None = None
         self._tripped = ""
         self._watch: threading.Thread | None = None
@@ -105,10 +111,12 @@ class Light:
                 self._laser.emit(self._token)
                 self._warm_up()
             self._need_for(allowance_s)
+            self._working = True
         try:
             yield self._need_for
         finally:
             with self._lock:
+                self._working = False
                 self._need_for(0.0)
                 status = self._laser.status
         if not status.emitting:
@@ -136,7 +144,7 @@ class Light:
             )
 
     def _watch_over(self) -> None:
-        while not self._stop.wait(min(self._idle_after_s / 4, 0.5)):
+        while not self._stop.wait(min(self._idle_after_s / 4, _LOOK_S)):
             with self._lock:
                 try:
                     self._look_after()
@@ -149,7 +157,11 @@ class Light:
     def _look_after(self) -> None:
         if not self._laser.emitting:
             return
-        if time.monotonic() - self._needed_until > self._idle_after_s:
+        late_s = time.monotonic() - self._needed_until
+        if self._working and late_s > _LATE_S:
+            self._trip(f"the work on the bench has given no sign of itself for {late_s:.2g} s")
+            self._laser.darken()
+        elif late_s > self._idle_after_s:
             self._laser.darken()
         else:
             self._look()

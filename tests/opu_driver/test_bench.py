@@ -1,5 +1,6 @@
 """The bench as one instrument: synchronised, honest about slipped frames, dark when idle."""
 
+import threading
 import time
 from dataclasses import replace
 
@@ -119,6 +120,46 @@ def test_what_is_exposed_in_between_does_not_take_the_place_of_a_loaded_batch(tw
             bench.expose(others)
         again = np.concatenate(again).reshape(8, -1).astype(float)
         assert (np.corrcoef(whole, again)[:8, 8:].argmax(axis=1) == np.arange(8)).all()
+
+
+@pytest.mark.parametrize("slow", ["ahead", "between"])
+def test_whichever_load_is_slower_no_batch_takes_the_place_of_another(two_buffers, slow):
+    """A load that is under way and one in between end in either order."""
+    with simulated_bench("quiet") as bench:
+        patterns = random_patterns(bench, 8)
+        others = random_patterns(bench, 4, seed=9)
+        whole = bench.expose(patterns).reshape(8, -1).astype(float)
+        between = bench.expose(others).reshape(4, -1).astype(float)
+        load = bench.modulator.load
+
+        def delayed(some):
+            ahead = threading.current_thread().name.startswith("modulator-upload")
+            time.sleep(0.1 if ahead == (slow == "ahead") else 0.02)
+            load(some)
+
+        bench.modulator.load = delayed
+        again = []
+        for part in bench.stream([patterns[:4], patterns[4:]]):
+            again.append(part.frames)
+            seen = bench.expose(others).reshape(4, -1).astype(float)
+            assert (np.corrcoef(between, seen)[:4, 4:].argmax(axis=1) == np.arange(4)).all()
+        again = np.concatenate(again).reshape(8, -1).astype(float)
+        assert (np.corrcoef(whole, again)[:8, 8:].argmax(axis=1) == np.arange(8)).all()
+
+
+def test_what_makes_a_batch_cannot_expose_while_another_is_shown(two_buffers):
+    with simulated_bench("quiet") as bench:
+        patterns = random_patterns(bench, 4)
+
+        def exposing():
+            yield patterns
+            bench.expose(patterns)
+            yield patterns
+
+        with pytest.raises(DeviceStateError, match="Expose first"):
+            list(bench.stream(exposing()))
+        assert not bench.laser.emitting
+        assert len(bench.expose(patterns)) == 4
 
 
 def test_the_light_is_off_before_a_slow_batch_is_waited_for(two_buffers):
@@ -277,6 +318,29 @@ def test_an_idle_bench_darkens_by_itself_and_lights_up_again():
         assert len(bench.expose(random_patterns(bench, 2))) == 2
 
 
+def test_a_driver_that_hangs_within_a_sequence_darkens_the_bench_within_a_second(monkeypatch):
+    """Long before a bench counts as idle: a laser that the simulation does not excuse."""
+    with simulated_bench("quiet") as bench:
+        monkeypatch.setattr(bench.laser, "simulated", False)
+        bench.expose(random_patterns(bench, 2))
+        read = bench.camera.read
+        dark_after_s = []
+
+        def hangs(max_frames, timeout_s):
+            began = time.monotonic()
+            while bench.laser.emitting and time.monotonic() < began + 8:
+                time.sleep(0.02)
+            dark_after_s.append(time.monotonic() - began - timeout_s)
+            return read(max_frames, timeout_s)
+
+        bench.camera.read = hangs
+        with pytest.raises(LaserSafetyError, match="no sign of itself"):
+            bench.expose(random_patterns(bench, 2))
+        assert 0 < dark_after_s[0] < 1.0
+        with pytest.raises(LaserSafetyError, match="dark since"):
+            bench.expose(random_patterns(bench, 2))
+
+
 def test_it_is_dark_when_the_consumer_of_a_stream_stops_or_fails():
     with simulated_bench("quiet") as bench:
         patterns = random_patterns(bench, 2)
@@ -373,6 +437,9 @@ class LaggingCamera(VirtualCamera):
         return f"lagging camera {id(self)}"
 
     def see_edges(self, edges_us, again):
+        if self.settings.trigger is not Trigger.HARDWARE:
+            super().see_edges(edges_us, again)
+            return
         first = edges_us[0] - self._period_us * np.arange(self.lag, 0, -1) - 1.0
         self._ready_us = -np.inf
         edges = np.concatenate([first, edges_us])
@@ -402,6 +469,22 @@ def test_a_constant_lag_of_the_camera_is_measured_and_made_up_for(lagging, lag):
         many = random_patterns(bench, 20)
         assert len(bench.expose(many)) == 20
         assert bench.fit_exposure(patterns).mean_fraction == pytest.approx(0.125, rel=0.1)
+
+
+def test_a_lag_is_that_of_one_trigger(lagging):
+    with lagging(1) as bench:
+        patterns = random_patterns(bench, 6)
+        by_edges = bench.settings
+        bench.expose(patterns)
+        assert bench.frame_offset == 1
+        bench.configure(replace(by_edges, trigger=Trigger.SOFTWARE))
+        assert bench.frame_offset is None
+        stepped = bench.expose(patterns).reshape(6, -1).astype(float)
+        assert bench.frame_offset == 0
+        bench.configure(by_edges)
+        shown = bench.expose(patterns).reshape(6, -1).astype(float)
+        assert bench.frame_offset == 1
+        assert (np.corrcoef(stepped, shown)[:6, 6:].argmax(axis=1) == np.arange(6)).all()
 
 
 def test_dark_frames_are_all_dark_whatever_the_lag(lagging):
