@@ -91,8 +91,8 @@ def acquire(
     What was recorded when something goes wrong stays readable, under the name FILE.partial.h5.
     """
     from opu_driver.recording import Recording, give_name, partial_path, record
-    from tools.inspect import recording_figures, recording_table
     from tools.output_path import require_free, require_writable
+    from tools.recording_table import recording_figures, recording_table
 
     require_writable(out, json)
     partial = partial_path(out)
