@@ -24,6 +24,7 @@ from opu_driver.device import Identity
 from opu_driver.errors import (
     CaptureTimeoutError,
     FrameMismatchError,
+    LaserSafetyError,
     LowSignalError,
     PatternError,
     SaturationError,
@@ -133,7 +134,7 @@ class Bench:
     Args:
         modulator: A DMD or SLM.
         camera: A camera.
-        laser: A laser.
+        laser: A laser, simulated or in the hands of a guardian.
         start: What the devices are set to when the bench opens.
         name: What the bench is called in records.
         idle_after_s: Seconds without exposures after which the light goes off by itself.
@@ -142,6 +143,7 @@ class Bench:
 
     Raises:
         SettingError: A time that is not positive, or a power above its ceiling.
+        LaserSafetyError: The laser is a real one that nothing darkens if this process is killed.
     """
 
     def __init__(
@@ -155,6 +157,12 @@ class Bench:
         idle_after_s: float = 10.0,
         optics: AbstractContextManager[object] | None = None,
     ) -> None:
+        if not (laser.simulated or laser.guarded):
+            raise LaserSafetyError(
+                f"The laser is a {type(laser).__name__} of this process: nothing would darken it "
+                "if the process is killed. Open the bench by its bench file, or make the laser "
+                "with opu_driver.guarded_laser.GuardedLaser(driver, options, audit_log)."
+            )
         self.modulator = modulator
         self.camera = camera
         self.laser = laser

@@ -38,6 +38,8 @@ class GuardedLaser(Laser):
         SettingError: As the driver's constructor.
     """
 
+    guarded = True
+
     def __init__(self, driver: str, options: Mapping[str, Any], audit_log: Path | None) -> None:
         self._driver = driver
         self._options = dict(options)

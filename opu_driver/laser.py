@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from opu_driver.device import Device
 from opu_driver.errors import LaserSafetyError, SettingError
@@ -70,7 +71,12 @@ class Laser(Device):
 
     A bench file's laser, unless it is `simulated`, is driven by a process of its own that ends the
     emission if this one dies (`opu_driver.guardian`).
+
+    Attributes:
+        guarded: Whether it is driven so.
     """
+
+    guarded: ClassVar[bool] = False
 
     _token: ArmedToken | None = None
 

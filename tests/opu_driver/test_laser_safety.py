@@ -3,8 +3,11 @@
 import pytest
 
 from opu_driver import simulated_bench
+from opu_driver.bench import Bench
 from opu_driver.errors import LaserSafetyError, SettingError
+from opu_driver.guarded_laser import GuardedLaser
 from opu_driver.laser import LaserStatus
+from opu_driver.lasers.cobolt import Cobolt
 
 
 @pytest.fixture
@@ -24,6 +27,16 @@ def test_no_power_above_the_ceiling_is_set_or_emitted(laser):
     with pytest.raises(LaserSafetyError, match="ceiling_mw"):
         laser.set_power_mw(11.0)
     assert laser.power_mw == 9.0
+
+
+def test_a_bench_takes_no_real_laser_that_nothing_darkens_if_its_process_is_killed():
+    simulated = simulated_bench("ideal")
+    with pytest.raises(LaserSafetyError, match="GuardedLaser"):
+        Bench(
+            simulated.modulator, simulated.camera, Cobolt("/dev/ttyACM9"), simulated.start
+        )  # fmt: skip
+    guarded = GuardedLaser("cobolt", {"port": "/dev/ttyACM9"}, None)
+    assert Bench(simulated.modulator, simulated.camera, guarded, simulated.start).laser is guarded
 
 
 @pytest.mark.parametrize("ceiling_mw", [0.0, -1.0, float("nan")])
