@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from tools.json_file import JsonOption, write_json
 from tools.output_path import require_writable
-from tools.terminal import results, table
-
-_COLUMNS = ("Task", "recipe", "network", "training", "epochs")
+from tools.terminal import facts, results
 
 
 def recipes(json: JsonOption = None) -> None:
@@ -14,15 +12,10 @@ def recipes(json: JsonOption = None) -> None:
     from training.experiments import RECIPES
 
     require_writable(json)
-    rows = [
-        (
-            recipe.task,
-            recipe.name,
-            recipe.network,
-            recipe.schooling,
-            str(recipe.epochs),
-        )
+    shown = [
+        (f"{recipe.task} --recipe {recipe.name}", f"{recipe.network}; {recipe.schooling}; "
+         f"{recipe.epochs} epochs")
         for recipe in RECIPES
-    ]
-    results().print(table("What can be learned", _COLUMNS, rows))
+    ]  # fmt: skip
+    results().print(facts("opu train ...", shown))
     write_json(json, {"recipes": RECIPES})
