@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -123,7 +123,13 @@ class FrameBlock:
 
 
 class Camera(Device):
-    """A camera with a global shutter."""
+    """A camera with a global shutter.
+
+    Attributes:
+        has_trigger_line: Whether an edge can start exposures of such cameras at all.
+    """
+
+    has_trigger_line: ClassVar[bool] = True
 
     _settings: CameraSettings | None = None
     _armed: bool = False

@@ -41,10 +41,13 @@ class Found:
     Attributes:
         identity: Who it says it is.
         options: The keys of the bench file, beside `driver`, that address it.
+        reservation: Why nobody should take it unasked, such as "the desktop's own monitor"; empty
+            if nothing speaks against it.
     """
 
     identity: Identity
     options: dict[str, str | int | float | bool]
+    reservation: str = ""
 
 
 class Device(ABC):
@@ -69,6 +72,12 @@ class Device(ABC):
             DriverMissingError: The driver's library is not installed.
         """
         return []
+
+    @classmethod
+    def is_searched_for(cls) -> bool:
+        """Whether `discover` looks for devices; some cannot be found without disturbing them."""
+        own = getattr(cls.discover, "__func__", None)  # None: somebody's static method
+        return own is not getattr(Device.discover, "__func__", None)
 
     @property
     def address(self) -> str | None:

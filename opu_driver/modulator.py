@@ -7,6 +7,7 @@ They differ in `levels` and in what a layout can encode, not in interface.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,13 @@ in the most significant bit (the order of `numpy.packbits`). More levels: uint8
 
 
 class Modulator(Device):
-    """A DMD or SLM."""
+    """A DMD or SLM.
+
+    Attributes:
+        has_trigger_line: Whether such devices can give edges at all.
+    """
+
+    has_trigger_line: ClassVar[bool] = True
 
     _loaded: int = 0
     _next: int = 0
@@ -60,6 +67,14 @@ class Modulator(Device):
         """How many patterns one batch may hold."""
 
     @property
+    def next_count(self) -> int | None:
+        """How many patterns the next batch has to have; None for any number.
+
+        A recording that is replayed knows only the batches of then.
+        """
+        return None
+
+    @property
     def loads_while_showing(self) -> bool:
         """Whether `load` may store the next batch beside one that is being shown."""
         return False
@@ -67,7 +82,7 @@ class Modulator(Device):
     @property
     def gives_edges(self) -> bool:
         """Whether each pattern of a started batch comes with an edge on a trigger line."""
-        return True
+        return self.has_trigger_line
 
     @property
     def takes_edges(self) -> bool:

@@ -114,8 +114,8 @@ def _everything(folder: Path, seed: int, epochs: int | None) -> dict[str, Any]:
         from calibration.pipeline import calibrate
         from calibration.projector import OpticalProjector
         from opu_driver import open_bench
+        from tools.bench_template import simulated_template
         from tools.calibration_view import CalibrationView
-        from tools.init import bench_template
         from tools.results_table import result_columns, results_of
         from tools.training_runs import Series
         from training.experiments import FEEDBACKS, named_recipe
@@ -124,7 +124,7 @@ def _everything(folder: Path, seed: int, epochs: int | None) -> dict[str, Any]:
     recipe = named_recipe("best", "digits")
     series = Series(recipe, range(seed, seed + _RUNS), epochs)
     bench_file = folder / "bench.toml"
-    write_text(bench_file, bench_template(_PRESET, seed))
+    write_text(bench_file, simulated_template(_PRESET, seed))
     runs: list[RunResult] = []
     with open_bench(bench_file) as bench:
         with clock("calibration"), stages("calibrating") as tell:

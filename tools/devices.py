@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from tools.json_file import JsonOption, write_json
 from tools.terminal import results
 
 if TYPE_CHECKING:
-    from opu_driver.device import Found
+    from opu_driver.device import Device, Found
     from opu_driver.registry import Kind
 
 
@@ -21,15 +22,30 @@ class DriverState:
         kind: Modulator, camera or laser.
         name: What a bench file calls it.
         ready: Whether what it needs is installed.
+        searched: Whether devices were looked for; some cannot be without disturbing them.
         found: The devices that are connected now.
+        required: The keys that a bench file has to give it, those of a device that is found too.
         remedy: What to install or do; empty if nothing.
     """
 
     kind: Kind
     name: str
     ready: bool
-    found: tuple[Found, ...]
-    remedy: str
+    searched: bool = False
+    found: tuple[Found, ...] = ()
+    required: tuple[str, ...] = ()
+    remedy: str = ""
+
+    @property
+    def connected(self) -> str:
+        """What is known of its devices, for people."""
+        if not self.ready:
+            return ""
+        if not self.searched:
+            keys = f"its {self.required[0]}" if self.required else "its keys"
+            section = f"write {keys} in [{self.kind.value}], see docs/devices.md"
+            return f"not searched for: {section}"
+        return "\n".join(map(described, self.found)) or "nothing"
 
 
 def devices(json: JsonOption = None) -> None:
@@ -46,9 +62,8 @@ def devices(json: JsonOption = None) -> None:
     for column in ("kind", "driver", "", "connected, with the keys of the bench file"):
         table.add_column(column, overflow="fold")
     for state in states:
-        connected = "\n".join(map(described, state.found)) or ("nothing" if state.ready else "")
         word = "[green]ready[/]" if state.ready else "[yellow]not ready[/]"
-        table.add_row(state.kind.value, escape(state.name), word, escape(connected))
+        table.add_row(state.kind.value, escape(state.name), word, escape(state.connected))
     results().print(table)
     for state in states:
         if state.remedy:
@@ -72,7 +87,8 @@ def driver_states() -> list[DriverState]:
 def described(found: Found) -> str:
     """A device and how a bench file addresses it."""
     keys = ", ".join(f"{name} = {value!r}" for name, value in found.options.items())
-    return f"{found.identity} ({keys})" if keys else str(found.identity)
+    known = f"{found.identity} ({keys})" if keys else str(found.identity)
+    return f"{known}, {found.reservation}" if found.reservation else known
 
 
 def _state(kind: Kind, name: str) -> DriverState:
@@ -80,9 +96,25 @@ def _state(kind: Kind, name: str) -> DriverState:
     from opu_driver.registry import find
 
     try:
-        found = tuple(find(kind, name).discover())
+        driver = find(kind, name)
+        found, remedy = tuple(driver.discover()), ""
     except DriverMissingError as error:
-        return DriverState(kind, name, ready=False, found=(), remedy=str(error))
+        return DriverState(kind, name, ready=False, remedy=str(error))
     except DeviceError as error:
-        return DriverState(kind, name, ready=True, found=(), remedy=str(error))
-    return DriverState(kind, name, ready=True, found=found, remedy="")
+        found, remedy = (), str(error)
+    return DriverState(
+        kind,
+        name,
+        ready=True,
+        searched=driver.is_searched_for(),
+        found=found,
+        required=required_keys(driver),
+        remedy=remedy,
+    )
+
+
+def required_keys(driver: type[Device]) -> tuple[str, ...]:
+    """The keys that a driver's section of the bench file has to have."""
+    parameters = inspect.signature(driver).parameters.items()
+    empty = inspect.Parameter.empty
+    return tuple(name for name, p in parameters if p.default is empty and name != "scene")

@@ -109,6 +109,11 @@ class MicroManagerCamera(Camera):
         self._snapped = 0
 
     @classmethod
+    def is_searched_for(cls) -> bool:
+        """False: to know what a configuration reaches it would have to be started."""
+        return False
+
+    @classmethod
     def discover(cls) -> list[Found]:
         """None: what is connected shows only when a configuration is loaded, which starts it up.
 

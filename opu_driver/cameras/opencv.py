@@ -101,6 +101,8 @@ class OpenCVCamera(Camera):
         SettingError: A number out of range.
     """
 
+    has_trigger_line = False
+
     def __init__(
         self,
         source: int | str,
@@ -156,6 +158,11 @@ class OpenCVCamera(Camera):
                 name = (entry / "name").read_text().strip()
                 found.append(Found(Identity("V4L2", name, str(number)), {"source": number}))
         return found
+
+    @classmethod
+    def is_searched_for(cls) -> bool:
+        """On Linux, which has a list of them."""
+        return _LINUX_CAMERAS.parent.is_dir()
 
     @property
     def address(self) -> str:

@@ -62,6 +62,8 @@ class Display(Modulator):
         SettingError: A number out of range, or a lookup table that does not fit.
     """
 
+    has_trigger_line = False
+
     def __init__(
         self,
         screen: str | int,
@@ -127,7 +129,14 @@ class Display(Modulator):
             return []  # there is no desktop
         finally:
             process.close()
-        return [Found(_identity(screen), {"screen": screen["name"]}) for screen in screens]
+        return [
+            Found(
+                _identity(screen),
+                {"screen": screen["name"]},
+                reservation="the desktop's own monitor" if screen["primary"] else "",
+            )
+            for screen in screens
+        ]
 
     @property
     def address(self) -> str:
@@ -173,11 +182,6 @@ class Display(Modulator):
     def settling_us(self) -> float:
         """From the scan-out of a pattern until it rests, microseconds."""
         return self._settling_us
-
-    @property
-    def gives_edges(self) -> bool:
-        """False: a monitor has no trigger line."""
-        return False
 
     @property
     def capacity(self) -> int:

@@ -160,8 +160,10 @@ class PatternShow(QObject):
         app.screenRemoved.connect(self._screen_removed)
 
     def screens(self) -> Answer:
-        """The screens that there are."""
-        return {"screens": [_described(screen) for screen in self._app.screens()]}
+        """The screens that there are, and which is the desktop's own."""
+        own = self._app.primaryScreen()
+        screens = self._app.screens()
+        return {"screens": [_described(screen) | {"primary": screen == own} for screen in screens]}
 
     def open(self, screen: str | int, shape: list[int] | None, greys: list[int]) -> Answer:
         """Cover a screen of the given rows and columns, None for any, with level 0."""

@@ -35,6 +35,19 @@ def test_it_lists_what_is_connected_and_what_to_install(opu, tmp_path):
     assert "opu[gui]" in told
 
 
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("scpi", "resource in [laser]"), ("micromanager", "configuration in [camera]")],
+)
+def test_drivers_that_are_not_searched_for_say_so_and_where_to_write(opu, tmp_path, name, where):
+    ending = opu("devices", "--json=devices.json")
+    states = {state["name"]: state for state in json.loads((tmp_path / "devices.json").read_text())}
+    assert not states[name]["searched"]
+    assert states["cobolt"]["searched"]
+    (row,) = [line for line in ending.out.splitlines() if f" {name} " in line]
+    assert f"not searched for: write its {where}" in row
+
+
 def test_it_knows_every_driver_of_a_device(opu, tmp_path):
     opu("devices", "--json=devices.json")
     listed = {

@@ -118,6 +118,7 @@ def test_either_monitor_can_be_the_modulator(screens):
 def test_monitors_are_discovered_with_the_keys_that_address_them(screens):
     found = Display.discover()
     assert [device.options for device in found] == [{"screen": "desk"}, {"screen": "slm"}]
+    assert [device.reservation for device in found] == ["the desktop's own monitor", ""]
     with slm(**found[1].options) as display:
         assert display.identity == found[1].identity
         assert display.address == "screen slm"
