@@ -26,8 +26,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.calibration_file import PatientFile, publish, written_aside
 from calibration.errors import CalibrationFileError
+from calibration.sealed_file import PatientFile, publish, written_aside
 
 if sys.platform != "win32":
     import fcntl

@@ -20,6 +20,7 @@ from opu_driver.device import Identity
 from opu_driver.errors import PatternError, SettingError
 from opu_driver.layout import Layout
 
+_LARGEST_GAIN_DB = 200.0  # a factor of 10^10: no amplifier
 _DEVICES = {"modulator", "camera", "laser"}
 
 
@@ -150,6 +151,7 @@ def _refuse_impossible(setup: Setup) -> None:
             raise ValueError(f"setup, {name} = {value:g}, which is not positive")
     if setup.decimation < 1 or setup.n_inputs < 1:
         raise ValueError(f"setup, decimation = {setup.decimation}, n_inputs = {setup.n_inputs}")
+    _refuse_impossible_settings(setup.settings)
     reach, at = setup.path.reach, setup.carrier
     if reach % setup.decimation or reach * at.radius > MOST_REACH:
         raise ValueError(
@@ -159,8 +161,30 @@ def _refuse_impossible(setup: Setup) -> None:
         raise ValueError(
             f"setup, a carrier at ({at.row:g}, {at.column:g}) of radius {at.radius:g} cycles/pixel"
         )
+    for name in ("row_sigma", "column_sigma", "radius_sigma"):
+        value = getattr(at, name)
+        if not 0 <= value < math.inf:
+            raise ValueError(f"setup, carrier, {name} = {value:g}, which is no deviation")
     if (at.column, at.row) <= (0.0, 0.0):
         raise ValueError(
             f"setup, a carrier at ({at.row:+g}, {at.column:+g}) cycles/pixel: in the wrong "
             "half-plane, where every field is the complex conjugate of ours"
         )
+
+
+def _refuse_impossible_settings(settings: CameraSettings) -> None:
+    """Raise for settings that no camera has.
+
+    Raises:
+        ValueError: Names the setting.
+    """
+    if not 0 < settings.exposure_us < math.inf or not 0 <= settings.trigger_delay_us < math.inf:
+        raise ValueError(
+            f"setup, settings, exposure_us = {settings.exposure_us:g}, trigger_delay_us = "
+            f"{settings.trigger_delay_us:g}"
+        )
+    if not abs(settings.gain_db) <= _LARGEST_GAIN_DB:
+        raise ValueError(f"setup, settings, gain_db = {settings.gain_db:g}")
+    region = settings.region
+    if min(region.row, region.column) < 0 or min(region.shape) < 1:
+        raise ValueError(f"setup, settings, {region}")

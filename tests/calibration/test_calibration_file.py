@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from calibration import calibration_file
+from calibration import sealed_file
 from calibration.calibration_file import Calibration
 from calibration.carrier import Carrier
 from calibration.errors import CalibrationFileError, StaleCalibrationError
@@ -25,6 +26,9 @@ from opu_driver.bench import Bench
 from opu_driver.camera import CameraSettings, PixelFormat, Region
 from opu_driver.device import Identity
 from opu_driver.layout import Layout
+
+if sys.platform != "win32":
+    import fcntl
 
 MODES, INPUTS = 36, 5
 
@@ -162,6 +166,32 @@ def test_a_file_system_without_links_is_written_to(
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(CalibrationFileError, match="never overwritten"):
         calibration.save(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="who lives is told by POSIX locks")
+def test_what_dead_writers_left_is_deleted_and_nothing_else(
+    calibration: Calibration, tmp_path: Path
+) -> None:
+    dead, fresh, living = (tmp_path / f".old.h5.{digit * 32}" for digit in "abc")
+    others = tmp_path / f".ssh.{'d' * 31}"
+    for aside in (dead, fresh, living, others):
+        aside.write_bytes(b"half")
+    for aside in (dead, living, others):
+        os.utime(aside, (1e9, 1e9))
+    with living.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        path = calibration.save(tmp_path / "bench.h5")
+    assert sorted(tmp_path.iterdir()) == sorted([path, fresh, living, others])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX syncs folders")
+def test_its_name_is_on_the_disk_as_well(
+    calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (synced.append(os.fstat(number)), sync(number)))
+    calibration.save(tmp_path / "bench.h5")
+    assert os.path.samestat(synced[-1], tmp_path.stat())
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
@@ -404,6 +434,13 @@ def test_old_content_under_the_new_schema_is_refused(path: Path) -> None:
         (("setup", "identities"), {}, "identities of no devices"),
         (("setup", "layout", "n_inputs"), 7, r"T is complex64 \[36, 5\], no complex64 \[36, 7\]"),
         (("setup", "settings", "region", "height"), 10**9, "T is complex64"),
+        (("setup", "settings", "gain_db"), 1e300, r"gain_db = 1e\+300"),
+        (("setup", "settings", "region", "column"), -1, "column=-1"),
+        (("setup", "settings", "exposure_us"), -1.0, "exposure_us = -1"),
+        (("setup", "carrier", "radius_sigma"), -1.0, "radius_sigma = -1"),
+        (("quality", "held_out_correlation"), -1, "held_out_correlation is -1"),
+        (("quality", "stability"), 1e300, r"stability is 1e\+300"),
+        (("quality", "effective_modes"), float("nan"), "effective_modes is nan"),
         (("quality", "snr"), "high", "snr is 'high', no number"),
         (("quality", "snr"), True, "snr is True, no number"),
         (("quality", "colour"), 1.0, "colour, which is unknown"),
@@ -465,8 +502,8 @@ def test_parts_that_lie_elsewhere_are_not_followed(path: Path, tmp_path: Path) -
 def test_a_matrix_larger_than_memory_is_mapped(
     calibration: Calibration, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration_file, "_IN_MEMORY_BYTES", 100)
-    monkeypatch.setattr(calibration_file, "_BLOCK_BYTES", 100)
+    monkeypatch.setattr(sealed_file, "_IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr(sealed_file, "_BLOCK_BYTES", 100)
     loaded = Calibration.load(path)
     assert isinstance(loaded.T, np.memmap)
     np.testing.assert_array_equal(loaded.T, calibration.T)

@@ -125,7 +125,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_a_damaged_file_is_a_typed_error(damage: Damage, whole: bytes, tmp_path: Path) -> None:
     path = tmp_path / "damaged.h5"
     rng = np.random.default_rng(11)
-    for _ in range(120):
+    for _ in range(150):  # times seven kinds: a thousand files
         content = damage(bytearray(whole), rng)
         if content == whole:
             continue
@@ -174,7 +174,7 @@ def test_a_sealed_file_with_another_header_loads_or_is_a_typed_error(
             Calibration.load(path)
         except CalibrationFileError:
             refused += 1
-    # A quality of -1 is a number, and a firmware may be any text.
+    # A firmware may be any text.
     assert tried > 200
     assert refused > 0.75 * tried
 
