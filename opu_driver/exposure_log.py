@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,11 +36,15 @@ class ExposureLog:
     Args:
         bench: An open bench.
         file: Where they go.
+
+    Attributes:
+        refused: Frames of patterns, markers left out, that nobody may trust, so far.
     """
 
     def __init__(self, bench: Bench, file: RecordingFile) -> None:
         layout = bench.layout(1)
         self.file = file
+        self.refused = 0
         self._bench = bench
         self._on, self._off = layout.all_on()[0], layout.all_off()[0]
         self._late = bench.frame_offset or 0
@@ -52,7 +57,7 @@ class ExposureLog:
         """Write the run that has ended last, if it has not been written.
 
         Args:
-            refused: Whether something is wrong with it.
+            refused: Whether something is wrong with it; it is where frames are missing.
 
         Raises:
             RecordingError: It cannot be written.
@@ -60,9 +65,12 @@ class ExposureLog:
         if self._ended is None:
             return
         (run, block, patterns, roles), self._ended = self._ended, None
-        if refused:
+        if refused or run.count < run.shown:
+            own = run.shown - (MARKERS if Role.MARKER in roles else 0)
+            self.refused += own
+            run = replace(run, refused=own)
             roles[:] = Role.REFUSED
-        self.file.append(run, block, patterns, roles)
+        self.file.append(run, block, patterns[: len(block)], roles[: len(block)])
 
     def loaded(self, patterns: Patterns) -> None:
         """The modulator holds patterns."""
@@ -92,19 +100,21 @@ class ExposureLog:
         """The run is over."""
         patterns, blocks = self._shown, self._blocks
         self._shown, self._blocks = None, []
-        if patterns is None or not blocks:
+        if patterns is None:
             return
-        block = joined(blocks)
+        block = joined(blocks) if blocks else self._no_frames()
         bracketed = self._brackets(patterns)
         late = self._late if (patterns[len(patterns) - self._late :] == self._off).all() else 0
         block, patterns = block[late:], patterns[: len(patterns) - late]
         roles = np.full(len(patterns), Role.OWN if bracketed else Role.DARK, np.uint8)
         if bracketed:
             roles[[0, -2, -1]] = Role.MARKER
-        if count := len(block):
-            first, lost = self.file.exposures, blocks[-1].lost
-            run = Run.of(self._bench, first, count, len(patterns), lost)
-            self._ended = run, block, patterns[:count], roles[:count]
+        run = Run.of(self._bench, self.file.exposures, len(block), len(patterns), block.lost)
+        self._ended = run, block, patterns, roles
+
+    def _no_frames(self) -> FrameBlock:
+        frames = np.empty((0, *self.file.frame_shape), self.file.dtype)
+        return FrameBlock(frames, np.empty(0, np.int64), np.empty(0), 0)
 
     def _brackets(self, patterns: Patterns) -> bool:
         """Whether patterns are a sequence with its markers, and dark ones for late frames."""
@@ -171,7 +181,8 @@ def logged(
 
     Raises:
         RecordingError: A file is in the way, the folder cannot be written, the disk is full, or
-            frames change their shape. What was recorded until then stays under the partial name.
+            frames change their shape. What was recorded until then stays under the partial name;
+            where no sequence was proven, see `RecordingFile`.
         FrameMismatchError, SaturationError: That first exposure fails, see `Bench.expose`.
     """
     if bench.frame_offset is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -15,6 +16,8 @@ from pydantic import TypeAdapter
 from opu_driver.bench import Bench
 from opu_driver.camera import CameraSettings, PixelFormat
 from opu_driver.device import Identity
+
+_MOST_TOLD = 8  # values, before only their range is told
 
 
 class Role(IntEnum):
@@ -156,6 +159,8 @@ class Run:
         black_level: Mean grey value without light.
         saturation_level: Grey value of a full pixel.
         ended_at: When it ended, UTC, ISO 8601.
+        refused: Frames of its patterns, markers left out, that nobody may trust because something
+            failed after it, also those that never came; recordings of before do not tell.
     """
 
     first: int
@@ -169,6 +174,7 @@ class Run:
     black_level: float
     saturation_level: float
     ended_at: str
+    refused: int = 0
 
     @classmethod
     def of(cls, bench: Bench, first: int, count: int, shown: int, lost: int) -> Self:
@@ -186,6 +192,32 @@ class Run:
             saturation_level=bench.camera.saturation_level,
             ended_at=_now(),
         )
+
+
+def settings_told(conditions: Conditions, runs: Sequence[Run]) -> dict[str, str]:
+    """Exposure and power of the runs, in words, by name; where they differ, each of them.
+
+    Args:
+        conditions: What is told where there are no runs.
+        runs: Runs of a recording.
+    """
+    used: Sequence[Run | Conditions] = runs or [conditions]
+    return {
+        "exposure": f"{_each(one.settings.exposure_us for one in used)} µs at "
+        f"{_each(one.rate_hz for one in used)} Hz, gain "
+        f"{_each(one.settings.gain_db for one in used)} dB, "
+        f"{', '.join(dict.fromkeys(one.settings.trigger.value for one in used))} trigger",
+        "laser power": f"{_each(one.power_mw for one in used)} mW",
+    }
+
+
+def _each(values: Iterable[float]) -> str:
+    """Each value once, in the order in which they came."""
+    several = list(dict.fromkeys(f"{value:.4g}" for value in values))
+    if len(several) > _MOST_TOLD:
+        low, high = min(several, key=float), max(several, key=float)
+        return f"{low} to {high} ({len(several)} values)"
+    return ", ".join(several)
 
 
 CONDITIONS = TypeAdapter(Conditions)

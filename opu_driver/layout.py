@@ -164,6 +164,12 @@ class Layout:
         dark: NDArray[np.uint8] = ((row + column) % 2 * (self.levels // 2)).astype(np.uint8)
         return dark
 
+    def checkerboard(self) -> NDArray[np.uint8]:
+        """The vector, uint8 `[input]`, in which neighbouring macropixels differ; the first is 0."""
+        row, column = np.divmod(np.arange(self.n_inputs), self.grid[1])
+        board: NDArray[np.uint8] = ((row + column) % 2).astype(np.uint8)
+        return board
+
     def all_off(self) -> Patterns:
         """One pattern with every input off."""
         return self.render(np.zeros((1, self.n_inputs), np.uint8))

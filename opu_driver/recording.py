@@ -7,10 +7,12 @@ have written.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import accumulate, count, pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,9 +26,16 @@ from opu_driver.bench import MARKERS, Bench
 from opu_driver.camera import FrameBlock, Frames
 from opu_driver.card import card, picture
 from opu_driver.damage import first_damage
-from opu_driver.errors import PatternError, RecordingError, SettingError
-from opu_driver.exposure_log import logged
-from opu_driver.exposure_run import CONDITIONS, RUN, Conditions, Role, Run
+from opu_driver.errors import (
+    CaptureTimeoutError,
+    FrameError,
+    FrameMismatchError,
+    PatternError,
+    RecordingError,
+    SettingError,
+)
+from opu_driver.exposure_log import ExposureLog, logged
+from opu_driver.exposure_run import CONDITIONS, RUN, Conditions, Role, Run, settings_told
 from opu_driver.modulator import Patterns
 from opu_driver.recording_file import (
     SCHEMA,
@@ -35,13 +44,18 @@ from opu_driver.recording_file import (
     refuse_existing,
     require_room,
 )
+from opu_driver.recording_pace import Pace
 
 __all__ = ["Conditions", "Recording", "Role", "Run", "give_name", "partial_path", "record"]
 
 _FIRST_SCHEMA = "opu-recording 1"  # own frames only, frame k of pattern k modulo their number
 _BLOCK_BYTES = 64 * 2**20
-_BLOCK_FRAMES = 512
-_BLOCK_S = 0.5  # of exposures, which are lost if the process is killed
+_PAUSE_S = 0.2  # before a sequence that was refused again is tried once more; each time longer
+
+PATIENCE = 5
+"""Sequences in a row that may be refused before a recording ends."""
+
+_told = logging.getLogger("opu.recording")
 
 
 def record(
@@ -52,21 +66,32 @@ def record(
     *,
     subject: str = "",
     exposures_us: Sequence[float] = (),
-    progress: Callable[[int, int], None] | None = None,
+    patience: int = PATIENCE,
+    progress: Callable[[int, int, int], None] | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> Path:
     """Show patterns, over and over if need be, and keep the frames.
+
+    A sequence whose frames cannot be proven (a dropped trigger, a frame that does not come) does
+    not end the recording: its frames are kept, marked as refused, and its patterns are shown again.
+    So a complete recording has all frames that were asked for, each proven to be its pattern's.
 
     Args:
         bench: An open bench.
         patterns: As the modulator stores them.
         n_frames: How many frames to take; frame k shows pattern k modulo their number. None to go
-            on until an exception, such as that of Ctrl-C, ends it: `give_name` then makes what
-            lies under the partial name a recording like any other.
+            on until it is enough, or until an exception, such as that of Ctrl-C, ends it:
+            `give_name` then makes what lies under the partial name a recording like any other.
         path: Where the recording goes, ending in `.h5`.
         subject: What the patterns are, in words, for whoever reads the recording.
         exposures_us: Exposure times, microseconds: the frames are taken once with each of them.
             None for that of the bench, which is in force again afterwards.
-        progress: Is told (frames done, frames in all); 0 in all if nobody knows.
+        patience: Sequences in a row that may be refused; the error of the next one ends the
+            recording. 0 for no patience at all.
+        progress: Is told (frames done, frames in all, frames refused) after each sequence; 0 in
+            all if nobody knows.
+        enough: Is asked after each sequence, where no number of frames is given, whether to end
+            here; the recording is complete then.
 
     Returns:
         The path.
@@ -75,13 +100,20 @@ def record(
         RecordingError: A file is in the way, the folder cannot be written, or the disk is too full.
             What was recorded until then stays under the partial name.
         PatternError, SettingError: No patterns, no frames asked for, or an impossible exposure.
-        FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As `Bench.stream`.
+        FrameMismatchError, CaptureTimeoutError: As `Bench.stream`, more often than patience allows.
+        SaturationError, LaserSafetyError, DeviceLostError: As `Bench.stream`, at once.
     """
     path = Path(path)
     if not len(patterns):
         raise PatternError("No patterns to record; give at least one.")
     if n_frames is not None and n_frames < 1:
         raise SettingError(f"A recording of {n_frames} frames; at least 1.")
+    if n_frames is not None and enough is not None:
+        raise SettingError(
+            f"A recording of {n_frames} frames that is to end when it is enough: one or the other."
+        )
+    if patience < 0:
+        raise SettingError(f"patience = {patience}; 0 or any positive number.")
     if n_frames is None and len(exposures_us) > 1:
         raise SettingError(
             f"{len(exposures_us)} exposure times and no number of frames: the second would never "
@@ -95,16 +127,16 @@ def record(
     asked = None if n_frames is None else n_frames * len(brackets)
     frame_bytes = before.region.height * before.region.width * before.pixel_format.dtype.itemsize
     require_room(path.parent, (asked or 1) * frame_bytes)
-    done = 0
+    showing = _Showing(bench, patterns, n_frames, patience, _BLOCK_BYTES // frame_bytes)
     try:
         with logged(bench, path, subject=subject, asked=asked) as log:
-            for settings in brackets:
+            for number, settings in enumerate(brackets):
                 bench.configure(settings)
-                for sequence in bench.stream(_batches(bench, patterns, n_frames, frame_bytes)):
-                    log.settle()
-                    done += len(sequence)
+                for done in showing.steps(log):
                     if progress is not None:
-                        progress(done, asked or 0)
+                        progress(number * (n_frames or 0) + done, asked or 0, log.refused)
+                    if enough is not None and enough():
+                        break
     finally:
         if exposures_us:
             with suppress(Exception):  # an error on the way says more than one that follows it
@@ -112,18 +144,76 @@ def record(
     return path
 
 
-def _batches(
-    bench: Bench, patterns: Patterns, n_frames: int | None, frame_bytes: int
-) -> Iterator[Patterns]:
-    """Patterns over and over, as many at a time as are on disk soon after."""
-    room = min(bench.modulator.capacity - (bench.frame_offset or 0), _BLOCK_FRAMES)
-    room = min(room, _BLOCK_BYTES // frame_bytes, max(round(bench.rate_hz * _BLOCK_S), 8))
-    step = max(room - MARKERS, 1)
-    for first in count(0, step):
-        last = first + step if n_frames is None else min(first + step, n_frames)
-        if last <= first:
-            return
-        yield patterns[np.arange(first, last) % len(patterns)]
+class _Showing:
+    """Patterns shown over and over, and again where their frames were refused.
+
+    Args:
+        bench: An open bench.
+        patterns: What to show.
+        n_frames: How many frames to take; None for any number.
+        patience: Sequences in a row that may be refused.
+        room: Frames of a sequence that there is memory for.
+    """
+
+    def __init__(
+        self, bench: Bench, patterns: Patterns, n_frames: int | None, patience: int, room: int
+    ) -> None:
+        self._bench = bench
+        self._modulator = bench.modulator
+        self._patterns = patterns
+        self._n_frames = n_frames
+        self._patience = patience
+        self._most = min(bench.longest_sequence, room - MARKERS)
+        self._pace = Pace(self._most)
+        self._refusals = 0
+
+    def steps(self, log: ExposureLog) -> Iterator[int]:
+        """Take all frames once, and tell after each sequence how many are on disk."""
+        self._pace = Pace(self._most)  # whatever is set now may be slower than what was before
+        done = 0
+        while done != self._n_frames:
+            self._pace.begin()
+            try:
+                for sequence in self._bench.stream(self._batches(done)):
+                    log.settle()
+                    self._refusals = 0
+                    self._pace.done(len(sequence))
+                    done += len(sequence)
+                    yield done
+                    self._pace.begin()
+            except (FrameMismatchError, CaptureTimeoutError) as error:
+                log.settle(refused=True)
+                self._endure(error)
+                yield done
+
+    def _endure(self, error: FrameError) -> None:
+        """Be patient with a sequence that was refused, or raise."""
+        self._refusals += 1
+        if self._refusals > self._patience:
+            error.add_note(f"Sequences refused in a row: {self._refusals}.")
+            raise error
+        _told.warning(
+            "A sequence was refused, and its patterns are shown again (%d of %d times): %s",
+            self._refusals,
+            self._patience,
+            error,
+        )
+        self._pace.refused()
+        time.sleep((self._refusals - 1) * _PAUSE_S)
+
+    def _batches(self, first: int) -> Iterator[Patterns]:
+        """The patterns of the frames from number `first` on, as many at a time as suit the bench.
+
+        A replay knows only the sequences of then.
+        """
+        last = first
+        while last != self._n_frames:
+            first = last
+            then = self._modulator.next_count
+            last = first + (self._pace.length if then is None else max(then - MARKERS, 1))
+            if self._n_frames is not None:
+                last = min(last, self._n_frames)
+            yield self._patterns[np.arange(first, last) % len(self._patterns)]
 
 
 class Recording:
@@ -190,6 +280,11 @@ class Recording:
     def lost(self) -> int:
         """Frames that the camera said it lost."""
         return sum(run.lost for run in self.runs)
+
+    @property
+    def refused(self) -> int:
+        """Frames of sequences that were refused, markers left out; their patterns came again."""
+        return sum(run.refused for run in self.runs)
 
     @property
     def roles(self) -> NDArray[np.uint8]:
@@ -291,9 +386,9 @@ class Recording:
             f"pixels, {settings.pixel_format.value}",
             "state": "complete" if self.complete else "incomplete",
             "lost": f"{self.lost} frames" if self.lost else "",
+            "refused": f"{self.refused} frames" if self.refused else "",
             "patterns": was.subject,
-            "exposure": f"{settings.exposure_us:.4g} µs at {was.power_mw:g} mW, gain "
-            f"{settings.gain_db:g} dB, {was.rate_hz:.4g} patterns/s",
+            **settings_told(was, self.runs),
             **{kind: str(who) for kind, who in was.identities.items()},
             "began": f"{was.began_at}, opu {was.software}",
         }

@@ -3,7 +3,9 @@
 HDF5, written as for a concurrent reader (SWMR): the library then orders what it writes so that the
 file can be opened after any of its steps, also when the process is killed between two of them. A
 run counts once `done` has been raised, and that comes last. The file lies under a partial name
-until it is complete; what is left there opens like any other recording.
+until it is complete; what is left there opens like any other recording. One that ends with an
+error before anything was proven makes way for another try: it is deleted if it holds no frame at
+all, and is given a name of its own (`refused_path`) if it does.
 
     frames         [exposure, row, column]; one chunk a frame
     ids            int64 [exposure], the camera's counter
@@ -25,6 +27,7 @@ import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -35,7 +38,7 @@ from numpy.typing import NDArray
 
 from opu_driver.camera import FrameBlock
 from opu_driver.errors import RecordingError
-from opu_driver.exposure_run import CONDITIONS, RUN, Conditions, Run
+from opu_driver.exposure_run import CONDITIONS, RUN, Conditions, Role, Run
 from opu_driver.modulator import Patterns
 
 SCHEMA = "opu-recording 2"
@@ -53,6 +56,15 @@ _ROWS = 4096  # of the small tables, in a chunk
 def partial_path(path: Path) -> Path:
     """Where a recording lies until it is complete."""
     return path.with_suffix(f".partial{path.suffix}")
+
+
+def refused_path(path: Path) -> Path:
+    """Where frames go of which none could be proven: the first such name that is free."""
+    for number in count(1):
+        place = path.with_suffix(f".refused-{number}{path.suffix}")
+        if not place.exists():
+            return place
+    raise AssertionError  # there is no last number
 
 
 class RecordingFile:
@@ -82,6 +94,7 @@ class RecordingFile:
         self.frame_shape = conditions.settings.region.shape
         self.dtype = conditions.settings.pixel_format.dtype
         self.exposures = 0
+        self._proven = False
         self._seen: dict[bytes, int] = {}
         with told(self.partial):
             self._file = h5py.File(self.partial, "x", libver="latest")
@@ -113,9 +126,18 @@ class RecordingFile:
                 self._file["complete"][()] = True
                 self._close()
             give_name(self.path)
-        else:
-            with suppress(OSError, RuntimeError):  # the disk may be full: `done` tells what is good
-                self._close()
+            return
+        with suppress(OSError, RuntimeError):  # the disk may be full: `done` tells what is good
+            self._close()
+        if self._proven:
+            return
+        if not self.exposures:
+            self.partial.unlink(missing_ok=True)
+            return
+        with suppress(OSError):
+            place = self.partial.rename(refused_path(self.path))
+            if exc is not None:
+                exc.add_note(f"Its frames, none of them proven, are in {place}.")
 
     def append(
         self, run: Run, block: FrameBlock, patterns: Patterns, roles: NDArray[np.uint8]
@@ -131,8 +153,8 @@ class RecordingFile:
         Raises:
             RecordingError: The disk is full. What was recorded before stays readable.
         """
-        count, first = len(block), self.exposures
-        last = first + count
+        first = self.exposures
+        last = first + len(block)
         with told(self.partial):
             self._hold(block.frames.nbytes + patterns.nbytes)
             self._file["frames"].resize(last, 0)
@@ -149,6 +171,7 @@ class RecordingFile:
             self._file["done"][()] = last
             self._file.flush()
         self.exposures = last
+        self._proven |= bool((roles != Role.REFUSED).any())
 
     def _hold(self, needed: int) -> None:
         """Take hold of disk space before HDF5 needs it: what it fails to write breaks the file."""
@@ -198,14 +221,20 @@ class RecordingFile:
 def give_name(path: Path) -> Path:
     """Give a recording that lies under its partial name, closed, the name it was meant to have.
 
+    One that was to go on until somebody ends it is complete then; of others `complete` tells.
+
     Raises:
         RecordingError: There is a file of that name, or none to be named.
     """
     partial = partial_path(path)
     with told(path):
+        partial.stat()  # there has to be one
+        refuse_existing(path)
+        with h5py.File(partial, "r+") as file:
+            if int(file["asked"][()]) < 0:
+                file["complete"][()] = True
         with partial.open("rb") as whole:
             os.fsync(whole.fileno())
-        refuse_existing(path)
         partial.rename(path)
     return path
 

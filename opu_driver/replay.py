@@ -110,6 +110,11 @@ class ReplayedModulator(Modulator):
         """What it held then, but for the patterns that followed late frames."""
         return self._devices.capacity - self._then.frame_offset
 
+    @property
+    def next_count(self) -> int | None:
+        """Patterns of the run that comes next; None after the last."""
+        return None if self._course is None else self._course.next_count
+
     def _open(self) -> None:
         self._course = _Course(self._path)
 
@@ -150,7 +155,7 @@ class ReplayedModulator(Modulator):
         wrong = (self._patterns[: len(then)] != then).any(axis=(1, 2))
         if wrong.any():
             first = int(np.argmax(wrong))
-            raise FrameMismatchError(
+            raise self._course.left(
                 f"Pattern {first} of {run.shown} is not the one that was shown in {self._course}. "
                 "A replay knows only the frames of the patterns of then: do the same work, with "
                 "the same inputs, method and seed.",
@@ -264,10 +269,9 @@ class ReplayedCamera(Camera):
             return
         self._run = run = self._open_course.next_run(frames)
         if run.settings != self.settings:
-            raise FrameMismatchError(
+            raise self._open_course.left(
                 f"The camera is set to {self.settings}, and in {self._open_course} it was set to "
-                f"{run.settings}. A replay knows only the frames of then: do the same work again.",
-                first_wrong=0,
+                f"{run.settings}. A replay knows only the frames of then: do the same work again."
             )
 
     def _trigger(self) -> None:
@@ -379,6 +383,7 @@ class _Course:
         self.recording = Recording(path)
         self.runs = self.recording.runs
         self._next = 0
+        self._left: FrameMismatchError | None = None
 
     def close(self) -> None:
         self.recording.close()
@@ -386,25 +391,35 @@ class _Course:
     def __str__(self) -> str:
         return f"run {self._next} of {len(self.runs)} in {self.recording.path}"
 
+    @property
+    def next_count(self) -> int | None:
+        """Patterns of the next run; None after the last."""
+        return self.runs[self._next].shown if self._next < len(self.runs) else None
+
+    def left(self, why: str, first_wrong: int = 0) -> FrameMismatchError:
+        """The error of work that is not that of then; there is no way back to it."""
+        self._left = self._left or FrameMismatchError(why, first_wrong)
+        return self._left
+
     def next_run(self, count: int) -> Run:
         """Go on to the next run, which has to be of so many patterns.
 
         Raises:
-            FrameMismatchError: It is not, or there is none.
+            FrameMismatchError: It is not, there is none, or other work was done before.
         """
+        if self._left is not None:
+            raise self._left
         if self._next == len(self.runs):
-            raise FrameMismatchError(
+            raise self.left(
                 f"All {len(self.runs)} runs of {self.recording.path} have been replayed, and "
-                f"{count} more frames are asked for. Open it anew to begin again.",
-                first_wrong=0,
+                f"{count} more frames are asked for. Open it anew to begin again."
             )
         run = self.runs[self._next]
         self._next += 1
         if run.shown != count:
-            raise FrameMismatchError(
+            raise self.left(
                 f"{count} exposures are asked for, and there are {run.shown} in {self}. A replay "
-                "knows only the frames of then: do the same work, with the same arguments.",
-                first_wrong=0,
+                "knows only the frames of then: do the same work, with the same arguments."
             )
         return run
 

@@ -1,8 +1,24 @@
-"""`opu export`: the frames of a recording, or of any file of frames, for other programs."""
+"""`opu export`: the frames of a recording, or of any file of frames, for other programs.
+
+What the grey values of a recording mean goes with them. The ImageDescription of a TIFF's first page
+is a JSON object:
+
+    shape, axes       of the whole stack, "TYX": frame, row, column (as tifffile has it)
+    black_level       mean grey value without light
+    saturation_level  grey value of a full pixel
+    exposure_us       exposure time, microseconds
+    averaged          frames that a page is the mean of; of averages only
+
+Each is a number where it holds for all pages, to 0.01, and a list with one for each page otherwise.
+Zarr arrays have the same, but for shape and axes, as attributes, and PNG images in a text named
+Description. TIFF files of more than 4 GB are BigTIFF.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +27,18 @@ import typer
 from tools.terminal import results
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from opu_driver.recording import Recording
-    from tools.frame_files import FrameStack
+    from tools.lazy_frames import LazyFrames
+
+    Facts = Mapping[str, float | list[float]]
 
 _KINDS = "FILE.tif, FILE.npy, FILE.zarr, or a folder of PNG images (PLACE/)"
+_CLASSIC_BYTES = 2**32 - 2**25  # of a TIFF file, with room for what stands beside the frames
+_ALIKE = 0.01  # grey values, microseconds
+_BLOCK = 64  # frames that are averaged at a time
 
 
 def export(
@@ -35,26 +57,66 @@ def export(
 ) -> None:
     """Write the frames of a recording for other programs: TIFF stack, PNG, NumPy or Zarr.
 
-    Markers are left out; `h5py` opens the recording itself, with everything that is in it.
+    Black level, full scale and exposure time go with them into TIFF, PNG and Zarr. Markers and
+    frames that were refused are left out; `h5py` opens the recording itself, with everything that
+    is in it.
+    """
+    require_place(to)
+    count = write_frames(file, to, average=average)
+    results().print(f"{count} frames of {file} are in {to}.", highlight=False)
+
+
+def require_place(to: str) -> None:
+    """Refuse a place that frames cannot go to.
+
+    Raises:
+        InputError: No kind that is known, taken already, or in a folder that cannot be written.
+    """
+    from tools.output_path import require_free, require_writable
+
+    _writer(to)
+    require_free(Path(to))
+    require_writable(Path(to))
+
+
+def write_frames(file: Path, to: str, *, average: bool) -> int:
+    """Write the frames of a file to a place that is free, and tell how many there are.
+
+    Args:
+        file: A recording, or frames of another program.
+        to: The place, whose ending tells its kind.
+        average: Whether to write the means of frames in a row that show one pattern.
+
+    Raises:
+        InputError: A file without frames, or frames that such a place cannot hold.
+        OSError: They cannot be written; nothing is left.
     """
     from opu_driver.errors import InputError
     from tools.frame_files import open_frames
-    from tools.output_path import require_free, require_writable
 
     place = Path(to)
-    writer = _writer(to)
-    require_free(place)
-    require_writable(place)
     with open_frames(file) as stack:
-        if average and stack.recording is None:
+        frames, recording = stack.frames, stack.recording
+        if not len(frames):
+            raise InputError(
+                f"{file} holds no frames that were proven to show their patterns, so there is "
+                "nothing to export. Record anew; `opu inspect` tells what is in it."
+            )
+        facts: Facts = {}
+        if recording is not None:
+            runs = _runs(recording)
+            firsts, counts = _stretches(recording, runs) if average else (slice(None), None)
+            facts = _facts(recording, runs[firsts], counts)
+            if counts is not None:
+                frames = _means(frames, counts)
+        elif average:
             raise InputError(f"--average: {file} does not say which frames show one pattern.")
-        frames = _means(stack, stack.recording) if average and stack.recording else stack.frames
-        writer(place, frames)
-        count = len(frames)
-    results().print(f"{count} frames of {file} are in {place}.", highlight=False)
+        with _whole_or_nothing(place):
+            _writer(to)(place, frames, facts)
+        return len(frames)
 
 
-def _writer(to: str) -> Callable[[Path, NDArray[Any]], None]:
+def _writer(to: str) -> Callable[[Path, LazyFrames, Facts], None]:
     from opu_driver.errors import InputError
 
     suffix = Path(to).suffix.lower()
@@ -66,28 +128,99 @@ def _writer(to: str) -> Callable[[Path, NDArray[Any]], None]:
     return writers[suffix]
 
 
-def _means(stack: FrameStack, recording: Recording) -> NDArray[Any]:
-    """The mean of each stretch of frames of one pattern at one exposure time."""
+@contextmanager
+def _whole_or_nothing(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if place.is_dir():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
+        raise
+
+
+def _runs(recording: Recording) -> NDArray[np.int64]:
+    """int64 `[frame]`, the number of the run that a frame is of."""
     import numpy as np
 
-    exposure = np.zeros(recording.n_exposures)
-    for run in recording.runs:
-        exposure[run.first : run.first + run.count] = run.settings.exposure_us
-    exposure = exposure[recording.own]
-    new = (np.diff(recording.shown) != 0) | (np.diff(exposure) != 0)
-    parts = np.split(np.asarray(stack.frames), np.flatnonzero(new) + 1)
-    return np.stack([part.mean(axis=0, dtype=np.float64) for part in parts]).astype(np.float32)
+    firsts = [run.first for run in recording.runs]
+    return np.searchsorted(firsts, recording.own, side="right") - 1
 
 
-def _tiff(place: Path, frames: NDArray[Any]) -> None:
+def _stretches(
+    recording: Recording, runs: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first frame of each stretch of one pattern at one exposure time, and its length."""
+    import numpy as np
+
+    exposure_us = np.array([run.settings.exposure_us for run in recording.runs] or [0.0])[runs]
+    new = (np.diff(recording.shown) != 0) | (np.diff(exposure_us) != 0)
+    firsts = np.concatenate([[0], np.flatnonzero(new) + 1])
+    return firsts, np.diff(firsts, append=len(runs))
+
+
+def _facts(
+    recording: Recording, runs: NDArray[np.int64], counts: NDArray[np.int64] | None
+) -> Facts:
+    """What the grey values of pages mean, each of which is of a run."""
+    import numpy as np
+
+    told = recording.runs or (recording.conditions,)
+    levels = {
+        "black_level": [one.black_level for one in told],
+        "saturation_level": [one.saturation_level for one in told],
+        "exposure_us": [one.settings.exposure_us for one in told],
+    }
+    pages = {name: np.array(values)[runs] for name, values in levels.items()}
+    if counts is not None:
+        pages["averaged"] = counts
+    return {
+        name: values[0].item() if np.ptp(values) <= _ALIKE else values.tolist()
+        for name, values in pages.items()
+    }
+
+
+def _means(frames: LazyFrames, counts: NDArray[np.int64]) -> LazyFrames:
+    """The means of stretches of frames, which follow each other."""
+    import numpy as np
+
+    from tools.lazy_frames import LazyFrames
+
+    edges = np.concatenate([[0], np.cumsum(counts)])
+
+    def mean(number: int) -> NDArray[Any]:
+        first, last = int(edges[number]), int(edges[number + 1])
+        total = np.zeros(frames.shape[1:])
+        for begin in range(first, last, _BLOCK):
+            total += frames[begin : min(begin + _BLOCK, last)].sum(axis=0, dtype=np.float64)
+        return (total / (last - first)).astype(np.float32)
+
+    return LazyFrames(Path(), len(counts), mean)
+
+
+def _tiff(place: Path, frames: LazyFrames, facts: Facts) -> None:
+    from importlib.metadata import version
+
+    from tifffile import TiffWriter
+
+    big = frames.size * frames.dtype.itemsize > _CLASSIC_BYTES
+    with TiffWriter(place, bigtiff=big) as file:
+        file.write(
+            iter(frames),
+            shape=frames.shape,
+            dtype=frames.dtype,
+            photometric="minisblack",
+            software=f"opu {version('opu')}",
+            metadata={"axes": "TYX", **facts},
+        )
+
+
+def _png(place: Path, frames: LazyFrames, facts: Facts) -> None:
+    import json
+
     from PIL import Image
-
-    pages: Iterator[Image.Image] = (Image.fromarray(frame) for frame in frames)
-    next(pages).save(place, format="TIFF", save_all=True, append_images=pages)
-
-
-def _png(place: Path, frames: NDArray[Any]) -> None:
-    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     from opu_driver.errors import InputError
 
@@ -95,21 +228,34 @@ def _png(place: Path, frames: NDArray[Any]) -> None:
         raise InputError(f"PNG images hold whole grey values, and these are {frames.dtype}: TIFF.")
     place.mkdir()
     for k, frame in enumerate(frames):
-        Image.fromarray(frame).save(place / f"{k:06d}.png")
+        its = {
+            name: value[k] if isinstance(value, list) else value for name, value in facts.items()
+        }
+        info = PngInfo()
+        info.add_text("Description", json.dumps(its))
+        Image.fromarray(frame).save(place / f"{k:06d}.png", pnginfo=info if its else None)
 
 
-def _numpy(place: Path, frames: NDArray[Any]) -> None:
+def _numpy(place: Path, frames: LazyFrames, facts: Facts) -> None:
     import numpy as np
 
-    np.save(place, frames)
+    del facts  # an array knows nothing but its numbers
+    array = np.lib.format.open_memmap(place, "w+", frames.dtype, frames.shape)
+    for k, frame in enumerate(frames):
+        array[k] = frame
+    array.flush()
 
 
-def _zarr(place: Path, frames: NDArray[Any]) -> None:
+def _zarr(place: Path, frames: LazyFrames, facts: Facts) -> None:
     from opu_driver.extras import vendor_library
 
     zarr = vendor_library("zarr", "zarr")
     array = zarr.create_array(
-        str(place), shape=frames.shape, chunks=(1, *frames.shape[1:]), dtype=frames.dtype
+        str(place),
+        shape=frames.shape,
+        chunks=(1, *frames.shape[1:]),
+        dtype=frames.dtype,
+        attributes=dict(facts),
     )
     for k, frame in enumerate(frames):
         array[k] = frame

@@ -8,32 +8,19 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class StoppedError(Exception):
-    """The user has said that it is enough."""
-
-
 @contextmanager
-def until_stopped() -> Iterator[Callable[[], None]]:
-    """Heed Ctrl-C only where the block calls what it is given; that raises `StoppedError`.
-
-    The block ends there, without an error.
-    """
-    asked = False
+def until_stopped() -> Iterator[Callable[[], bool]]:
+    """Heed Ctrl-C only where the block asks whether the user has said that it is enough."""
+    enough = False
     before = signal.getsignal(signal.SIGINT)
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
+    def heard(_number: int, _frame: FrameType | None) -> None:
+        nonlocal enough
+        enough = True
         signal.signal(signal.SIGINT, before)
 
-    def stop() -> None:
-        if asked:
-            raise StoppedError
-
-    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGINT, heard)
     try:
-        yield stop
-    except StoppedError:
-        return
+        yield lambda: enough
     finally:
         signal.signal(signal.SIGINT, before)

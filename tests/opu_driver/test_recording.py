@@ -9,9 +9,17 @@ import h5py
 import numpy as np
 import pytest
 
-from opu_driver import simulated_bench
-from opu_driver.errors import DeviceLostError, PatternError, RecordingError, SettingError
-from opu_driver.recording import Recording, give_name, partial_path, record
+from opu_driver import recording_pace, simulated_bench
+from opu_driver.bench import MARKERS
+from opu_driver.errors import (
+    DeviceLostError,
+    FrameMismatchError,
+    PatternError,
+    RecordingError,
+    SaturationError,
+    SettingError,
+)
+from opu_driver.recording import Recording, Role, give_name, partial_path, record
 from opu_driver.replay import replayed_bench
 from opu_driver.virtual.camera import VirtualCamera
 
@@ -27,6 +35,16 @@ def some_patterns(bench, count=4):
     return bench.layout(16).render(rng.integers(0, 2, (count, 16), np.uint8))
 
 
+def as_cut(bench, patterns, recording):
+    """The frames of the sequences of a recording, exposed once more."""
+    frames, done = [], 0
+    for run in recording.runs:
+        shown = np.arange(done, done + run.count - MARKERS) % len(patterns)
+        frames.append(bench.expose(patterns[shown]))
+        done += len(shown)
+    return np.concatenate(frames)
+
+
 def test_a_recording_gives_back_what_the_bench_showed_and_saw(bench, tmp_path):
     patterns = some_patterns(bench)
     told = []
@@ -36,11 +54,10 @@ def test_a_recording_gives_back_what_the_bench_showed_and_saw(bench, tmp_path):
         10,
         tmp_path / "speckle.h5",
         subject="random, seed 5",
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda *now: told.append(now),
     )
-    with simulated_bench("quiet", seed=3) as again:
-        expected = again.expose(patterns[np.arange(10) % 4])
-    with Recording(path) as recording:
+    with Recording(path) as recording, simulated_bench("quiet", seed=3) as again:
+        expected = as_cut(again, patterns, recording)
         assert len(recording) == recording.n_asked == 10
         assert recording.complete
         np.testing.assert_array_equal(recording.frames(), expected)
@@ -50,7 +67,9 @@ def test_a_recording_gives_back_what_the_bench_showed_and_saw(bench, tmp_path):
             recording.patterns[recording.shown], patterns[np.arange(10) % 4]
         )
         assert len(recording.patterns) == 4 + 2  # and the two of the markers
-        assert (np.diff(recording.ids) == 1).all()
+        for run in recording.runs:
+            ids = recording.exposures(run.first, run.first + run.count).ids
+            assert (np.diff(ids) == 1).all()
         assert (np.diff(recording.timestamps_us) > 0).all()
         conditions = recording.conditions
         assert conditions.settings == bench.settings
@@ -58,7 +77,7 @@ def test_a_recording_gives_back_what_the_bench_showed_and_saw(bench, tmp_path):
         assert conditions.power_mw == bench.power_mw
         assert conditions.subject == "random, seed 5"
         assert conditions.saturation_level == bench.camera.saturation_level
-    assert told[-1] == (10, 10)
+    assert told[-1] == (10, 10, 0)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -168,8 +187,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from opu_driver import simulated_bench
-from opu_driver.recording import Recording, give_name, partial_path, record
-from opu_driver.replay import replayed_bench
+from opu_driver.recording import record
 
 with simulated_bench("quiet", seed=3, modulator={"capacity": 16}) as bench:
     patterns = bench.layout(4).render(np.eye(4, dtype=np.uint8))
@@ -191,13 +209,15 @@ def test_a_killed_process_leaves_a_readable_recording(tmp_path):
             reported = int(process.stdout.readline().split()[0])
         time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-    with simulated_bench("quiet", seed=3, modulator={"capacity": 16}) as bench:
+    with (
+        Recording(partial_path(path)) as recording,
+        simulated_bench("quiet", seed=3, modulator={"capacity": 16}) as bench,
+    ):
         patterns = bench.layout(4).render(np.eye(4, dtype=np.uint8))
-        expected = next(iter(bench.stream([patterns[np.arange(13) % 4]]))).frames
-    with Recording(partial_path(path)) as recording:
+        expected = bench.expose(patterns[np.arange(recording.runs[0].count - MARKERS)])
         assert reported <= len(recording) < 100_000
         # Another number of threads may round one field in a million to the next grey value.
-        off_by = np.abs(recording.frames(0, 13).astype(int) - expected)
+        off_by = np.abs(recording.frames(0, len(expected)).astype(int) - expected)
         assert off_by.max() <= 1
         assert off_by.mean() < 1e-4
         assert (np.diff(recording.timestamps_us) > 0).all()
@@ -211,8 +231,7 @@ from pathlib import Path
 import numpy as np
 from opu_driver import simulated_bench
 from opu_driver.errors import RecordingError
-from opu_driver.recording import Recording, give_name, partial_path, record
-from opu_driver.replay import replayed_bench
+from opu_driver.recording import record
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
 with simulated_bench("quiet", seed=3, modulator={"capacity": 16}) as bench:
@@ -239,25 +258,131 @@ def test_a_full_disk_leaves_a_readable_recording(tmp_path):
         assert (recording.frames().std(axis=(1, 2)) > 1).all()
 
 
-def test_a_recording_until_stopped_gets_its_name_afterwards(bench, tmp_path):
-    class StoppedError(Exception):
-        pass
+def test_a_recording_that_is_ended_on_purpose_is_complete(bench, tmp_path):
+    told = []
+    path = record(
+        bench,
+        some_patterns(bench),
+        None,
+        tmp_path / "endless.h5",
+        progress=lambda *now: told.append(now),
+        enough=lambda: told[-1][0] > 20,
+    )
+    with Recording(path) as recording:
+        assert len(recording) == told[-1][0] > 20
+        assert told[-1][1:] == (0, 0)
+        assert recording.n_asked is None
+        assert recording.complete
+        assert "incomplete" not in recording._repr_html_()
+    with pytest.raises(SettingError, match="one or the other"):
+        record(bench, some_patterns(bench), 3, tmp_path / "a.h5", enough=lambda: True)
 
-    def stop(done, total):
-        assert total == 0
-        if done > 20:
-            raise StoppedError
+
+def test_a_recording_until_an_exception_gets_its_name_afterwards(bench, tmp_path):
+    def stop(done, total, refused):
+        raise KeyboardInterrupt
 
     path = tmp_path / "endless.h5"
-    with pytest.raises(StoppedError):
+    with pytest.raises(KeyboardInterrupt):
         record(bench, some_patterns(bench), None, path, progress=stop)
     assert give_name(path) == path
     with Recording(path) as recording:
-        assert len(recording) > 20
-        assert recording.n_asked is None
-        assert not partial_path(path).exists()
+        assert len(recording)
+        assert recording.complete
+    assert not partial_path(path).exists()
     with pytest.raises(RecordingError, match="cannot be written"):
         give_name(path)
+
+
+def test_sequences_are_short_where_exposures_take_long(tmp_path, monkeypatch):
+    now_s = 0.0
+
+    def slow(self):
+        nonlocal now_s
+        now_s += 0.02
+        trigger(self)
+
+    trigger = VirtualCamera._trigger
+    monkeypatch.setattr(VirtualCamera, "_trigger", slow)
+    monkeypatch.setattr(recording_pace, "now_s", lambda: now_s)
+    with simulated_bench("quiet", camera={"trigger": "software"}) as bench:
+        path = record(bench, some_patterns(bench), 80, tmp_path / "a.h5")
+    with Recording(path) as recording:
+        took_s = [run.shown * 0.02 for run in recording.runs]
+    assert max(took_s) <= recording_pace.AIM_S
+    assert took_s[2] > 0.9 * recording_pace.AIM_S  # what the markers cost is little
+    assert len(took_s) < 7
+
+
+def test_sequences_grow_where_exposures_are_quick(monkeypatch):
+    now_s = 0.0
+    monkeypatch.setattr(recording_pace, "now_s", lambda: now_s)
+    pace = recording_pace.Pace(10**6)
+    lengths = [pace.length]
+    for _ in range(4):
+        now_s += 2e-4 * (pace.length + MARKERS)
+        pace.done(pace.length)
+        lengths.append(pace.length)
+    assert lengths == [4, 16, 64, 256, 512]
+    pace.refused()
+    assert pace.length == 128
+    now_s += 3600.0  # somebody else has had the bench
+    pace.begin()
+    now_s += 2e-4 * (pace.length + MARKERS)
+    pace.done(pace.length)
+    assert pace.length == 512
+    assert recording_pace.Pace(1).length == 1
+
+
+def test_a_dropped_trigger_costs_a_sequence_and_not_the_recording(tmp_path):
+    faults = {"dropped_triggers": [20, 60]}
+    told = []
+    path = tmp_path / "a.h5"
+    with simulated_bench("quiet", 3, modulator={"capacity": 16}, faults=faults) as bench:
+        patterns = some_patterns(bench)
+        record(bench, patterns, 40, path, progress=lambda *now: told.append(now))
+    with Recording(path) as recording:
+        assert recording.complete
+        assert len(recording) == 40
+        assert recording.refused == told[-1][2] > 0
+        assert "refused" in recording._repr_html_()
+        spoilt = [run for run in recording.runs if run.refused]
+        assert len(spoilt) == 2
+        assert all(run.count < run.shown == run.refused + MARKERS for run in spoilt)
+        roles = [set(recording.roles[run.first : run.first + run.count]) for run in spoilt]
+        assert roles == [{Role.REFUSED}] * 2  # they are there, and nobody takes them for proven
+        shown = recording.some_patterns(recording.shown)
+        np.testing.assert_array_equal(shown, patterns[np.arange(40) % 4])
+        frames = recording.frames()
+    with replayed_bench(path) as bench:
+        again = record(bench, patterns, 40, tmp_path / "again.h5")
+    with Recording(again) as recording:
+        np.testing.assert_array_equal(recording.frames(), frames)
+
+
+def test_patience_with_refused_sequences_has_an_end(tmp_path):
+    with simulated_bench("quiet", faults={"dropped_trigger_rate": 1.0}) as bench:
+        patterns = some_patterns(bench)
+        with pytest.raises(FrameMismatchError, match="0 frames for 7") as caught:
+            record(bench, patterns, 4, tmp_path / "a.h5", patience=1)
+        assert "in a row: 2" in caught.value.__notes__[0]
+        with pytest.raises(SettingError, match="patience = -1"):
+            record(bench, patterns, 4, tmp_path / "a.h5", patience=-1)
+    assert not list(tmp_path.iterdir())  # there was no frame at all
+
+
+def test_a_start_that_is_refused_can_be_tried_again(bench, tmp_path):
+    path = tmp_path / "a.h5"
+    for number in (1, 2):
+        with pytest.raises(SaturationError) as caught:
+            record(bench, some_patterns(bench), 4, path, exposures_us=[30_000])
+        refused = tmp_path / f"a.refused-{number}.h5"
+        assert str(refused) in caught.value.__notes__[0]
+    with Recording(refused) as recording:
+        assert len(recording) == 0
+        assert recording.n_exposures == 7  # measured all the same
+    record(bench, some_patterns(bench), 4, path)
+    assert not partial_path(path).exists()
 
 
 def test_each_exposure_time_takes_all_frames(bench, tmp_path):
@@ -267,6 +392,7 @@ def test_each_exposure_time_takes_all_frames(bench, tmp_path):
     with Recording(path) as recording:
         assert len(recording) == recording.n_asked == 9
         assert [run.settings.exposure_us for run in recording.runs] == [50, 100, 200]
+        assert "50, 100, 200 µs" in recording._repr_html_()
         means = recording.frames().reshape(3, -1).mean(axis=1) - recording.conditions.black_level
     np.testing.assert_allclose(means / means[0], [1, 2, 4], rtol=0.03)
 

@@ -222,4 +222,4 @@ def test_recording_a_replay_gives_the_same_recording(recorded, tmp_path):
         assert second.conditions.identities == first.conditions.identities
     record_again = tmp_path / "record.h5"
     with replayed_bench(path) as bench, pytest.raises(FrameMismatchError):
-        record(bench, patterns, 4, record_again)
+        record(bench, patterns, 4, record_again, patience=0)

@@ -52,8 +52,7 @@ class ShownPattern:
             case Kind.ON:
                 bits[:] = 1
             case Kind.CHECKERBOARD:
-                row, column = np.divmod(np.arange(self.inputs), layout.grid[1])
-                bits[:] = (row + column) % 2
+                bits[:] = layout.checkerboard()
             case Kind.RANDOM:
                 bits = np.random.default_rng(self.which).integers(0, 2, bits.shape, np.uint8)
             case Kind.ONE:
