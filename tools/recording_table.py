@@ -19,6 +19,8 @@ def recording_figures(recording: Recording) -> dict[str, Any]:
     """What can be measured on the frames of a recording."""
     import numpy as np
 
+    from opu_driver.exposure_run import settings_told
+
     conditions = recording.conditions
     total, squares, saturated, pixels = 0.0, 0.0, 0, 0
     for block in recording.blocks():
@@ -34,6 +36,9 @@ def recording_figures(recording: Recording) -> dict[str, Any]:
         "conditions": conditions,
         "frames": len(recording),
         "frames_asked_for": recording.n_asked,
+        "frames_refused": recording.refused,
+        "complete": recording.complete,
+        "settings": settings_told(conditions, recording.runs),
         "patterns": len(np.unique(recording.shown)),
         "mean_grey": mean,
         "mean_fraction": light / (conditions.saturation_level - conditions.black_level),
@@ -78,14 +83,14 @@ def recording_table(path: Path, figures: dict[str, Any]) -> Table:
         {
             "frames": f"{figures['frames']} of {region.height} × {region.width} pixels, "
             f"{c.settings.pixel_format.value}"
-            + (f"; {missing} more were asked for: it is not complete" if missing > 0 else ""),
+            + (f"; {missing} more were asked for" if missing > 0 else "")
+            + ("" if figures["complete"] else ": it is not complete"),
+            "refused": f"{figures['frames_refused']} frames of sequences that could not be proven",
             "patterns": f"{figures['patterns']} ({c.subject})",
             "began": f"{c.began_at}, opu {c.software}",
             "bench": c.bench,
             **{kind: str(who) for kind, who in c.identities.items()},
-            "exposure": f"{c.settings.exposure_us:.4g} µs at {c.rate_hz:.4g} Hz, gain "
-            f"{c.settings.gain_db:g} dB, {c.settings.trigger.value} trigger",
-            "laser power": f"{c.power_mw:g} mW",
+            **figures["settings"],
             "mean": f"{figures['mean_grey']:.4g} grey values, "
             f"{figures['mean_fraction']:.2%} of full scale",
             "contrast": f"{figures['contrast']:.3f} (deviation over mean, fringes included)",
