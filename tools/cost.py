@@ -42,9 +42,10 @@ def cost(
     import psutil
 
     from tools.output_path import require_writable
+    from training.encoding import exposures_a_row
     from training.experiments import named_recipe
     from training.experiments.one_step import take_step
-    from training.experiments.step_cost import exposures_a_row, step_cost
+    from training.experiments.step_cost import step_cost
     from training.machine import Crossover, Optics, graphics_processors, this_processor
 
     require_writable(json)

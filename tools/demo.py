@@ -119,7 +119,7 @@ def _everything(folder: Path, seed: int, epochs: int | None) -> dict[str, Any]:
         from tools.results_table import result_columns, results_of
         from tools.training_runs import Series
         from training.experiments import FEEDBACKS, named_recipe
-        from training.figures import NAMES
+        from training.figures import feedback_name
 
     recipe = named_recipe("best", "digits")
     series = Series(recipe, range(seed, seed + _RUNS), epochs)
@@ -138,7 +138,7 @@ def _everything(folder: Path, seed: int, epochs: int | None) -> dict[str, Any]:
             highlight=False,
         )
         for way in FEEDBACKS:
-            with clock(NAMES[way]):
+            with clock(feedback_name(way, recipe.encoder)):
                 if way == "optical":
                     runs += series.train(way, lambda: OpticalProjector(bench, calibration))
                 else:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from opu_driver.errors import DriverMissingError
 
 if TYPE_CHECKING:
-    from training.trainer import EpochRow, Progress
+    from training.run_state import EpochRow
+    from training.trainer import Progress
 
 _STEPS_BETWEEN = 10
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from training.figures import NAMES
+from training.figures import feedback_name
 
 if TYPE_CHECKING:
-    from training.experiments import RunResult
+    from training.experiments import Feedback, RunResult
     from training.score import Score
 
 
@@ -26,6 +26,7 @@ class Result:
 
     Attributes:
         feedback: The way.
+        name: The same in words.
         score: What was judged.
         test: Mean score on the test set after the last epoch.
         deviation: Its deviation over seeds (n - 1); None for a single run.
@@ -34,7 +35,8 @@ class Result:
         exposures: Mean exposures of a run, references and markers included; 0 without light.
     """
 
-    feedback: str
+    feedback: Feedback
+    name: str
     score: Score
     test: float
     deviation: float | None
@@ -48,7 +50,7 @@ class Result:
         number = self.score.number
         deviation = "" if self.deviation is None else f" ± {number(self.deviation)}"
         return (
-            NAMES[self.feedback],
+            self.name,
             f"{number(self.test)}{deviation}",
             f"{self.runs}",
             f"{self.seconds:.1f}",
@@ -58,22 +60,23 @@ class Result:
 
 def results_of(runs: Iterable[RunResult]) -> list[Result]:
     """One result for each way of feedback, in the order of their first runs."""
-    groups: dict[str, list[RunResult]] = {}
+    groups: dict[Feedback, list[RunResult]] = {}
     for run in runs:
         groups.setdefault(run.feedback, []).append(run)
     return [_result(feedback, group) for feedback, group in groups.items()]
 
 
-def _result(feedback: str, runs: Sequence[RunResult]) -> Result:
+def _result(feedback: Feedback, runs: Sequence[RunResult]) -> Result:
     scores = [run.test for run in runs]
     return Result(
         feedback,
+        " / ".join(dict.fromkeys(feedback_name(feedback, run.encoder) for run in runs)),
         runs[0].score,
         statistics.fmean(scores),
         statistics.stdev(scores) if len(runs) > 1 else None,
         len(runs),
         statistics.fmean(run.seconds for run in runs),
-        statistics.fmean(_exposures(run) for run in runs),
+        statistics.fmean(all_exposures(run.projector) for run in runs),
     )
 
 
@@ -87,7 +90,7 @@ def light_table(runs: Sequence[RunResult]) -> tuple[list[str], list[list[str]]]:
 def _light(run: RunResult) -> dict[str, str]:
     account: dict[str, Any] = dict(run.projector)
     rows = account["rows"]
-    exposures = _exposures(run)
+    exposures = all_exposures(account)
     return {
         "exposures": f"{exposures:,.0f}",
         "of them references and markers": _share(account["reference_exposures"], exposures),
@@ -100,8 +103,8 @@ def _light(run: RunResult) -> dict[str, str]:
     }
 
 
-def _exposures(run: RunResult) -> float:
-    account = run.projector
+def all_exposures(account: Mapping[str, float | None]) -> float:
+    """Exposures of a projector's account: codes, references, and new calibrations."""
     kinds = ("exposures", "reference_exposures", "calibration_exposures")
     return sum(account.get(kind) or 0 for kind in kinds)
 

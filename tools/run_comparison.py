@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools.results_table import Result, results_of
-from training.figures import NAMES
+from training.figures import feedback_name
 
 if TYPE_CHECKING:
     from training.experiments.record import RunRecord
@@ -48,9 +48,11 @@ class RunComparison:
 
     def rows(self) -> list[tuple[str, ...]]:
         """A row for each way of feedback that one of them has."""
+        from training.experiments import FEEDBACKS
+
         then = {result.feedback: result for result in _results(self.earlier)}
         now = {result.feedback: result for result in _results(self.later)}
-        return [_row(way, then.get(way), now.get(way)) for way in NAMES if {way} & {*then, *now}]
+        return [_row(then.get(way), now.get(way)) for way in FEEDBACKS if {way} & {*then, *now}]
 
     def settings(self) -> list[tuple[str, str, str]]:
         """What differs of what decided the runs: name, earlier, later."""
@@ -107,7 +109,8 @@ class RunComparison:
             if fed:
                 report.figure(
                     figures.alignment_angles(fed[0]),
-                    f"Alignment angles, {NAMES[fed[0].feedback]}, seed {fed[0].seed}",
+                    f"Alignment angles, {feedback_name(fed[0].feedback, fed[0].encoder)}, "
+                    f"seed {fed[0].seed}",
                     "Angle between the feedback and the true gradient at each tap: 90 degrees have "
                     "nothing in common.",
                 )
@@ -126,9 +129,9 @@ def _results(runs: Sequence[RunRecord]) -> list[Result]:
     return results_of(run.result for run in runs)
 
 
-def _row(way: str, then: Result | None, now: Result | None) -> tuple[str, ...]:
+def _row(then: Result | None, now: Result | None) -> tuple[str, ...]:
     return (
-        NAMES[way],
+        " / ".join(dict.fromkeys(each.name for each in (then, now) if each is not None)),
         "–" if then is None else then.cells[1],
         "–" if now is None else now.cells[1],
         "–" if then is None or now is None else _difference(then, now),

@@ -13,6 +13,8 @@ from tools.json_file import JsonOption, write_json, write_text
 from tools.terminal import remarks, results, table
 
 if TYPE_CHECKING:
+    from calibration.calibration_file import Calibration
+    from opu_driver import Bench
     from training.experiments import Recipe, RunResult
     from training.projector import Projector
     from training.score import Score
@@ -26,6 +28,7 @@ class Axis:
         words: What it is, with its unit.
         values: From harmless to fatal.
         scene: The number of the simulated optics that it is, if it is one.
+        camera: The keys of the simulated camera that it sets.
         recipe: What it does to a recipe.
         projector: What it does to a projector.
     """
@@ -33,6 +36,7 @@ class Axis:
     words: str
     values: tuple[float, ...]
     scene: str = ""
+    camera: Callable[[float], Mapping[str, Any]] = lambda _: {}
     recipe: Callable[[Recipe, float], Recipe] = lambda recipe, _: recipe
     projector: Callable[[Projector, float], Projector] = lambda projector, _: projector
 
@@ -40,7 +44,18 @@ class Axis:
 def _threshold(recipe: Recipe, value: float) -> Recipe:
     from training.encoding import Ternary
 
-    return replace(recipe, encoder=Ternary(value, relative=True))
+    own = recipe.encoder if isinstance(recipe.encoder, Ternary) else Ternary(value)
+    return replace(recipe, encoder=replace(own, threshold=value, relative=True))
+
+
+def _camera_bits(value: float) -> Mapping[str, Any]:
+    from training.errors import SettingsError
+
+    if value not in CAMERA_BITS:
+        raise SettingsError(
+            f"A camera of {value:g} bits: the simulated one has {', '.join(map(str, CAMERA_BITS))}."
+        )
+    return {"pixel_format": f"mono{value:g}"}
 
 
 def _bits(recipe: Recipe, value: float) -> Recipe:
@@ -58,11 +73,14 @@ def _dead(projector: Projector, value: float) -> Projector:
     return DeadOutputs(projector, value, seed=0)
 
 
+CAMERA_BITS = (12, 10, 8)
+
 AXES: dict[str, Axis] = {
     "read-noise": Axis(
         "read noise, electrons", (13.0, 100.0, 300.0, 1e3, 3e3, 1e4), "read_noise_electrons"
     ),
-    "bits": Axis("bits of a code", (8, 4, 2, 1), recipe=_bits),
+    "bits": Axis("bits of an error's code", (8, 4, 2, 1), recipe=_bits),
+    "camera-bits": Axis("bits of the camera's grey values", CAMERA_BITS, camera=_camera_bits),
     "threshold": Axis(
         "ternary threshold, of the largest component", (0.1, 0.3, 0.5, 0.7, 0.9), recipe=_threshold
     ),
@@ -109,6 +127,7 @@ class Sweep:
         seeds: One run each, at each value.
         folder: Where the runs are kept.
         preset: Of the simulated bench.
+        told: Is told what each run came to.
     """
 
     recipe: Recipe
@@ -118,29 +137,37 @@ class Sweep:
     told: Callable[[str], None] = field(default=lambda _: None)
 
     def shallow(self) -> list[float]:
-        """The baseline: what no feedback at all comes to, a seed each."""
-        from training.experiments import run
+        """The baseline: what no feedback at all comes to, a seed each.
 
-        return [
-            self._finished(folder)
-            or run(self.recipe, "shallow", seed=seed, folder=folder, resume=True).test
-            for seed in self.seeds
-            for folder in [self.folder / "shallow" / f"seed{seed}"]
-        ]
+        Raises:
+            CheckpointError: Runs with other settings are in the folder.
+        """
+        from training.experiments import run
+        from training.experiments.record import finished_run
+        from training.experiments.run import run_settings
+
+        scores = []
+        for seed in self.seeds:
+            folder = self.folder / "shallow" / f"seed{seed}"
+            done = finished_run(folder, run_settings(self.recipe, "shallow", seed))
+            done = done or run(self.recipe, "shallow", seed=seed, folder=folder, resume=True)
+            scores.append(done.test)
+        return scores
 
     def point(self, axis: str, value: float) -> Point:
-        """Train at one value, with every seed."""
+        """Train at one value, with every seed.
+
+        Raises:
+            CheckpointError: Runs with other settings, or on another bench, are in the folder.
+        """
         from opu_driver.errors import InputError, OpuError
-        from training.experiments.record import RunRecord
 
         runs: list[RunResult] = []
         refusal = ""
         for seed in self.seeds:
             folder = self.folder / axis / f"{value:g}-seed{seed}"
             try:
-                if self._finished(folder) is None:
-                    self._train(AXES[axis], value, seed, folder)
-                runs.append(RunRecord.read(folder).result)
+                runs.append(self._run(axis, value, seed, folder))
                 self.told(f"{axis} {value:g}, seed {seed}: {runs[-1].score.shown(runs[-1].test)}")
             except InputError:
                 raise
@@ -158,42 +185,71 @@ class Sweep:
             refusal,
         )
 
-    def _train(self, axis: Axis, value: float, seed: int, folder: Path) -> None:
-        from calibration.calibration_file import Calibration
-        from calibration.pipeline import calibrate
+    def _run(self, name: str, value: float, seed: int, folder: Path) -> RunResult:
         from calibration.projector import OpticalProjector
         from opu_driver import simulated_bench
         from training.experiments import run
+        from training.experiments.record import finished_run
+        from training.experiments.run import run_settings
 
+        axis = AXES[name]
         scene: dict[str, Any] = {axis.scene: value} if axis.scene else {}
         recipe = axis.recipe(self.recipe, value)
-        kept = folder.parent / f"{folder.name}.h5"
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with simulated_bench(self.preset, seed, **scene) as bench:
-            if kept.exists():
-                calibration = Calibration.load(kept)
-            else:
-                calibration = calibrate(bench, recipe.n_inputs, seed=seed)
-                calibration.save(kept)
-            projector = axis.projector(OpticalProjector(bench, calibration), value)
-            run(recipe, "optical", projector, seed=seed, folder=folder, resume=True)
+        conditions = {"preset": self.preset, "axis": name, "value": value}
+        settings = run_settings(recipe, "optical", seed, conditions=conditions)
+        done = finished_run(folder, settings)
+        if done is not None:
+            return done
+        with simulated_bench(self.preset, seed, camera=dict(axis.camera(value)), **scene) as bench:
+            calibration = _calibrated(bench, folder, recipe.n_inputs, seed)
+            return run(
+                recipe,
+                "optical",
+                axis.projector(OpticalProjector(bench, calibration), value),
+                seed=seed,
+                folder=folder,
+                resume=True,
+                conditions=conditions,
+            )
 
-    def _finished(self, folder: Path) -> float | None:
-        from training.experiments.record import RunRecord
-        from training.run_folder import METRICS
 
-        if not (folder / METRICS).exists():
-            return None
-        record = RunRecord.read(folder)
-        done = record.result.rows[-1].epoch == record.planned_epochs
-        return record.result.test if done else None
+def _calibrated(bench: Bench, folder: Path, n_inputs: int, seed: int) -> Calibration:
+    """The calibration beside the folder of a run, or a new one, which is kept there.
+
+    Raises:
+        CheckpointError: The one that is there was measured on another bench.
+    """
+    from calibration.calibration_file import Calibration
+    from calibration.errors import StaleCalibrationError
+    from calibration.pipeline import calibrate
+    from training.errors import CheckpointError
+
+    kept = folder.parent / f"{folder.name}.h5"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not kept.exists():
+        calibration = calibrate(bench, n_inputs, seed=seed)
+        calibration.save(kept)
+        return calibration
+    calibration = Calibration.load(kept)
+    try:
+        calibration.check(bench)
+    except StaleCalibrationError as error:  # no fault of this bench: the sweep was another one
+        raise CheckpointError(
+            f"{kept} is there from a sweep on another bench. Choose another folder with --out, or "
+            f"delete it. {error}"
+        ) from error
+    return calibration
 
 
 def sweep(
     task: Annotated[str, typer.Argument(metavar="TASK", help="What to learn, see `opu recipes`.")],
     over: Annotated[
         str,
-        typer.Option("--over", help=f"What goes wrong: {', '.join(AXES)}, with commas, or `all`."),
+        typer.Option(
+            "--over",
+            help=f"What goes wrong: {', '.join(AXES)}, with commas, or `all`. `bits` are those of "
+            "an error's code, `camera-bits` those of the camera's grey values.",
+        ),
     ] = "all",
     values: Annotated[
         str | None,
@@ -209,7 +265,11 @@ def sweep(
     ] = "realistic",
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FOLDER", help="Of the runs; runs/sweep-TASK otherwise."),
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Of the runs; runs/sweep-TASK-RECIPE-PRESET otherwise.",
+        ),
     ] = None,
     report: Annotated[
         Path | None,
@@ -221,7 +281,7 @@ def sweep(
 
     It breaks at the first value where a bench is refused, or where the mean score is no better than
     with the last layer alone: no feedback would have done as well. Run it again to go on where it
-    was interrupted.
+    was interrupted; a folder with runs of other settings is refused.
     """
     from tools.output_path import require_writable
     from tools.train import numbers
@@ -232,7 +292,7 @@ def sweep(
     if epochs is not None:
         chosen = replace(chosen, epochs=epochs)
     axes = _axes(over, values)
-    folder = out or Path("runs") / f"sweep-{task}"
+    folder = out or Path("runs") / f"sweep-{task}-{chosen.name}-{preset}"
     swept = Sweep(
         chosen, numbers(seeds), folder, preset, lambda line: remarks().print(line, highlight=False)
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,7 +38,8 @@ def train(
         typer.Option(
             "--feedback",
             help="`optical` (errors cross the bench), `digital` (a digital projection), `ternary` "
-            "(digital, with the bench's codes), `backprop`, `shallow` (only the last layer "
+            "(digital, with the codes that the bench shows of the recipe, ternary or of several "
+            "bits), `backprop`, `shallow` (only the last layer "
             "learns), or `all`. Several: with commas, or repeated.",
         ),
     ],
@@ -85,7 +88,8 @@ def train(
         typer.Option(
             "--recalibrate",
             help="Calibrate anew, and go on, where the medium has become another one; otherwise "
-            "the training ends there.",
+            "the training ends there. Runs that are resumed may have been trained with any "
+            "calibration of their folder; the newest one is gone on with.",
         ),
     ] = False,
     tensorboard: Annotated[
@@ -128,7 +132,6 @@ def train(
             epochs,
             folder,
             resume=resume,
-            other_feedback=recalibrate,
             event_files=tensorboard,
             checkpoint_every=checkpoint_every,
             team=team,
@@ -142,10 +145,11 @@ def train(
                 finished += series.train(way, lambda: _shared(None, team))
             else:
                 with chosen_bench(bench, preset, scene_seed, scene) as opened:
-                    measured = _calibration(opened, calibration, series)
-                    renew = _renewal(folder) if recalibrate else None
+                    measured = _calibration(opened, calibration, series, recalibrate)
+                    if recalibrate:
+                        series = replace(series, earlier_feedback=_earlier(calibration, folder))
                     finished += series.train(
-                        way, _optical(opened, measured, drift_tracking, renew, team)
+                        way, _optical(opened, measured, series, drift_tracking, recalibrate)
                     )
     if not series.leads:
         return
@@ -205,20 +209,45 @@ def _require_free(series: Series, ways: list[Feedback]) -> None:
                 require_free(folder, "--resume goes on with it.")
 
 
-def _calibration(bench: Bench, given: Path | None, series: Series) -> Calibration:
-    """The calibration that was named, or that of the folder, or a new one, kept there."""
+def _calibration(bench: Bench, given: Path | None, series: Series, newest: bool) -> Calibration:
+    """The calibration that was named, or that of the folder, or a new one, kept there.
+
+    Args:
+        bench: What is calibrated.
+        given: The calibration that was named.
+        series: What is trained with it.
+        newest: A later one of the folder takes the place of the one that was named.
+    """
     from calibration.calibration_file import Calibration
     from calibration.pipeline import calibrate
 
+    folder = series.folder or Path()
+    kept = _kept(folder)
     if given is not None:
-        return Calibration.load(given)
-    kept = _kept(series.folder or Path())
+        named = Calibration.load(given)
+        last = Calibration.load(kept[-1]) if kept and newest else named
+        if _made_at(last) <= _made_at(named):
+            return named
+        remarks().print(f"{kept[-1]} is gone on with: later than {given}.", highlight=False)
+        return last
     if kept:
         return Calibration.load(kept[-1])
     with stages("calibrating") as tell:
         measured = calibrate(bench, series.recipe.n_inputs, progress=tell)
-    _keep(measured, series.folder or Path())
+    _keep(measured, folder)
     return measured
+
+
+def _made_at(calibration: Calibration) -> datetime:
+    return datetime.fromisoformat(calibration.made_at)
+
+
+def _earlier(given: Path | None, folder: Path) -> frozenset[str]:
+    """Fingerprints of all calibrations with which runs of a folder may have been trained."""
+    from calibration.calibration_file import Calibration
+
+    files = [*([] if given is None else [given]), *_kept(folder)]
+    return frozenset(Calibration.load(file).fingerprint() for file in files)
 
 
 def _kept(folder: Path) -> list[Path]:
@@ -235,43 +264,32 @@ def _keep(calibration: Calibration, folder: Path) -> Path:
     return path
 
 
-def _renewal(folder: Path) -> Callable[[Bench, int], Calibration]:
-    """Calibrates a bench whose medium has changed, and keeps what was measured."""
+def _optical(
+    bench: Bench, calibration: Calibration, series: Series, track_drift: bool, recalibrate: bool
+) -> Callable[[], Projector]:
+    """Makes the projector of a run; with the last calibration, if there were new ones meanwhile."""
+    newest = calibration
 
-    def renew(bench: Bench, n_inputs: int) -> Calibration:
+    def keep(renewed: Calibration) -> None:
+        nonlocal newest
+        newest = renewed
+        path = _keep(renewed, series.folder or Path())
+        remarks().print(f"The medium has changed: calibrated anew, {path}.", highlight=False)
+
+    def measured(bench: Bench) -> Calibration:
         from calibration.pipeline import calibrate
 
         with stages("calibrating anew") as tell:
-            measured = calibrate(bench, n_inputs, progress=tell)
-        path = _keep(measured, folder)
-        remarks().print(f"The medium has changed: calibrated anew, {path}.", highlight=False)
-        return measured
-
-    return renew
-
-
-def _optical(
-    bench: Bench,
-    calibration: Calibration,
-    drift_tracking: bool,
-    renew: Callable[[Bench, int], Calibration] | None,
-    team: Team | None,
-) -> Callable[[], Projector]:
-    newest = calibration
-
-    def recalibrated(bench: Bench) -> Calibration:
-        nonlocal newest
-        assert renew is not None
-        newest = renew(bench, calibration.n_inputs)
-        return newest
+            return calibrate(bench, calibration.n_inputs, progress=tell)
 
     def projector() -> Projector:
         from calibration.projector import OpticalProjector
+        from tools.training_projector import KeepingProjector
 
         own = OpticalProjector(
-            bench, newest, track_drift=drift_tracking, recalibrate=recalibrated if renew else None
+            bench, newest, track_drift=track_drift, recalibrate=measured if recalibrate else None
         )
-        return _shared(own, team)
+        return _shared(KeepingProjector(own, keep), series.team)
 
     return projector
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from tools.interruption import advice
 from tools.terminal import remarks
 from tools.training_watch import TrainingWatch
-from training.figures import NAMES
+from training.figures import feedback_name
 
 if TYPE_CHECKING:
     from training.experiments import Feedback, Recipe, RunResult
     from training.projector import Projector
+    from training.run_state import EpochRow
     from training.team import Team
-    from training.trainer import EpochRow, Observer, Progress
+    from training.trainer import Observer, Progress
 
 _WIDTH_FOR_THREADS = 512
 
@@ -32,7 +33,8 @@ class Series:
         epochs: Instead of the recipe's.
         folder: Where the runs are kept; None keeps nothing.
         resume: Go on with the runs that are there.
-        other_feedback: Go on with them even through another matrix than before.
+        earlier_feedback: Fingerprints of other matrices than the projector's through which they
+            may have been trained so far.
         event_files: Whether TensorBoard's files are written beside the runs.
         checkpoint_every: Steps between checkpoints, besides those after each epoch.
         team: The processes that train together, this one among them; None if it is alone. The
@@ -44,7 +46,7 @@ class Series:
     epochs: int | None = None
     folder: Path | None = None
     resume: bool = False
-    other_feedback: bool = False
+    earlier_feedback: Collection[str] = ()
     event_files: bool = False
     checkpoint_every: int | None = None
     team: Team | None = None
@@ -78,11 +80,12 @@ class Series:
         from training.experiments import run
 
         folder = self.run_folder(feedback, seed)
+        title = f"{feedback_name(feedback, self.recipe.encoder)}, seed {seed}"
         note = f"Add --resume to go on with the run in {folder}."
         kept = (folder or Path()) / "checkpoint.pt"
         with (
             advice(note, if_there=kept),
-            self._watch(f"{NAMES[feedback]}, seed {seed}") as watch,
+            self._watch(title) as watch,
             self._events(folder) as events,
         ):
             result = run(
@@ -92,7 +95,7 @@ class Series:
                 seed=seed,
                 folder=folder,
                 resume=self.resume,
-                other_feedback=self.other_feedback,
+                earlier_feedback=self.earlier_feedback,
                 epochs=self.epochs,
                 checkpoint_every=self.checkpoint_every,
                 observer=_Observers(*watch, *events),
@@ -100,7 +103,7 @@ class Series:
             )
         if self.leads:
             remarks().print(
-                f"{NAMES[feedback]}, seed {seed}: test {result.score.name} "
+                f"{title}: test {result.score.name} "
                 f"{result.score.shown(result.test)} after {result.rows[-1].epoch} epochs, "
                 f"{result.seconds:.0f} s",
                 highlight=False,

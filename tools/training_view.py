@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tools.results_table import light_table, result_columns, results_of
-from training.figures import NAMES
 
 if TYPE_CHECKING:
     from tools.report import Report
@@ -29,7 +28,12 @@ def add_training(report: Report, runs: Sequence[RunResult]) -> None:
         result_columns(score),
         [result.cells for result in results],
         note="Shallow training updates the last layer only, with settings tuned for it: what any "
-        "feedback has to beat. Ternary feedback is digital, with the codes that the bench shows.",
+        "feedback has to beat."
+        + (
+            f" Digital {runs[0].encoder.words} feedback has the codes that the bench shows."
+            if any(run.feedback == "ternary" for run in runs)
+            else ""
+        ),
         marked=next((i for i, r in enumerate(results) if r.feedback == "optical"), None),
     )
     report.figure(
@@ -54,8 +58,20 @@ def add_training(report: Report, runs: Sequence[RunResult]) -> None:
     report.section("What the light cost")
     report.table(
         *light_table(lit),
-        note="A vector takes two exposures, one for its positive and one for its negative part; "
-        "vectors without any part are not shown. References follow the interferometer's phase.",
+        note=f"{_exposures_of_a_vector(lit[0])}; vectors without any part are not shown. "
+        "References follow the interferometer's phase.",
+    )
+
+
+def _exposures_of_a_vector(run: RunResult) -> str:
+    from training.encoding import exposures_a_row
+
+    planes = exposures_a_row(run.encoder) // 2
+    if planes == 1:
+        return "A vector takes two exposures, one for its positive and one for its negative part"
+    return (
+        f"A vector takes {2 * planes} exposures, one for the positive and one for the negative "
+        f"part of each of its {planes} bits"
     )
 
 
@@ -69,7 +85,7 @@ def training_page(runs: Sequence[RunResult]) -> str:
         f"Learning {runs[0].task}",
         f"Recipe {runs[0].recipe}. What is told is the {score.name} on the test set after the last "
         "epoch.",
-        {NAMES[result.feedback]: score.shown(result.test) for result in results},
+        {result.name: score.shown(result.test) for result in results},
     )
     add_training(report, runs)
     report.section("Settings", "Everything that is needed to do it again.")

@@ -9,10 +9,11 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from tools.results_table import all_exposures
 from tools.terminal import remarks
 
 if TYPE_CHECKING:
-    from training.trainer import EpochRow
+    from training.run_state import EpochRow
     from training.trainer import Progress as Step
 
 
@@ -78,8 +79,8 @@ def epoch_line(row: EpochRow) -> str:
     if angles:
         words.append("alignment " + " ".join(f"{angle:.0f}°" for angle in _some(angles)))
     account = row.projector
-    if account.get("exposures"):
-        shown = (account["exposures"] or 0) + (account.get("reference_exposures") or 0)
+    shown = all_exposures(account)
+    if shown:
         words.append(f"{shown:,.0f} exposures")
     for key, name, form in (
         ("snr", "signal to noise", ".3g"),

@@ -17,8 +17,9 @@ feedback is NaN, so that a gradient scaler skips the step and a trainer stops.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -46,6 +47,11 @@ class Encoded:
 class Encoder(Protocol):
     """Rows of an error -> codes and scales."""
 
+    @property
+    def words(self) -> str:
+        """What its codes are: `"ternary"`, `"4-bit"`."""
+        ...
+
     def encode(self, error: Tensor, unit: float, /) -> Encoded:
         """Encode floating `[rows, n]`, in which a per-sample error of 1 is worth `unit`."""
         ...
@@ -54,6 +60,8 @@ class Encoder(Protocol):
 @dataclass(frozen=True)
 class Identity:
     """No quantisation: the error itself, for digital projectors."""
+
+    words = "not quantised"
 
     def encode(self, error: Tensor, _unit: float, /) -> Encoded:
         """The error, and scales of one."""
@@ -80,6 +88,8 @@ class Ternary:
     restore: bool = True
     dark_below: float = 0.0
 
+    words = "ternary"
+
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
             raise SettingsError(f"Ternary threshold {self.threshold}: it lies in (0, 1].")
@@ -99,6 +109,8 @@ class Ternary:
 @dataclass(frozen=True)
 class Sign:
     """The sign of each component; the mean size of the row restores the length."""
+
+    words = "sign"
 
     def encode(self, error: Tensor, _unit: float, /) -> Encoded:
         """int8 codes -1, 0, 1; scales are the row's mean absolute component."""
@@ -121,12 +133,31 @@ class BitPlanes:
         if not 1 <= self.bits <= 8:
             raise SettingsError(f"{self.bits} bit planes: 1 to 8 can be shown.")
 
+    @property
+    def words(self) -> str:
+        """Its bits."""
+        return f"{self.bits}-bit"
+
     def encode(self, error: Tensor, _unit: float, /) -> Encoded:
         """int16 codes up to `2**bits - 1`, which stands for the row's largest component."""
         largest = _largest(error)
         full = 2**self.bits - 1
         codes = torch.where(largest > 0, error / largest * full, 0.0)
         return Encoded(codes.round().to(torch.int16), _scale(largest, largest / full))
+
+
+def encoder_of(told: Mapping[str, Any]) -> Ternary | BitPlanes:
+    """The encoder of a recipe from its settings by name, as JSON tells them.
+
+    Raises:
+        TypeError, SettingsError: They are those of none.
+    """
+    return BitPlanes(**told) if "bits" in told else Ternary(**told)
+
+
+def exposures_a_row(encoder: Encoder) -> int:
+    """Exposures of one error vector on a binary modulator: e+ and e- of each bit plane."""
+    return 2 * (encoder.bits if isinstance(encoder, BitPlanes) else 1)
 
 
 def _largest(error: Tensor) -> Tensor:

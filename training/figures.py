@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from training.encoding import Encoder
+    from training.experiments.recipe import Feedback
     from training.experiments.run import RunResult
     from training.score import Score
 
@@ -23,14 +25,18 @@ COLOURS = {
     "backprop": "#264653",
     "shallow": "#8d99ae",
 }
-NAMES = {
+_NAMES = {
     "optical": "DFA, optical",
-    "ternary": "DFA, digital ternary",
     "digital": "DFA, not quantised",
     "backprop": "backpropagation",
     "shallow": "last layer only",
 }
 TAP_COLOURS = ("#3a0ca3", "#f72585", "#4cc9f0", "#7209b7")
+
+
+def feedback_name(feedback: Feedback, encoder: Encoder) -> str:
+    """A way of feedback in words; that with the bench's codes is named by them."""
+    return f"DFA, digital {encoder.words}" if feedback == "ternary" else _NAMES[feedback]
 
 
 def learning_curves(results: Sequence[RunResult]) -> Figure:
@@ -60,7 +66,7 @@ def learning_curves(results: Sequence[RunResult]) -> Figure:
             axes.fill_between(
                 epochs, errors.min(0), errors.max(0), color=colour, alpha=0.18, linewidth=0
             )
-        ends.append((float(mean[-1]), f"{NAMES[feedback]}  {_end(runs)}", colour))
+        ends.append((float(mean[-1]), f"{_name(runs[0])}  {_end(runs)}", colour))
     axes.set_yscale("log")
     _label_ends(axes, ends, max(run.rows[-1].epoch for run in results))
     axes.set_xlabel("epoch")
@@ -76,6 +82,10 @@ def learning_curves(results: Sequence[RunResult]) -> Figure:
         loc="left",
     )
     return figure
+
+
+def _name(result: RunResult) -> str:
+    return feedback_name(result.feedback, result.encoder)
 
 
 def _end(runs: Sequence[RunResult]) -> str:
@@ -118,7 +128,7 @@ def alignment_angles(result: RunResult) -> Figure:
     _label_ends(axes, ends, epochs[-1])
     axes.set_xlabel("epoch")
     axes.set_ylabel("angle between feedback and gradient, degrees")
-    axes.set_title(f"The layers align with the feedback ({NAMES[result.feedback]})", loc="left")
+    axes.set_title(f"The layers align with the feedback ({_name(result)})", loc="left")
     return figure
 
 

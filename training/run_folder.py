@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from training.errors import CheckpointError
+from training.seal import require_sealed, seal
 
 SCHEMA = 2
 METRICS = "metrics.jsonl"
@@ -37,7 +38,8 @@ class RunFolder:
         self.path = path
         self.metrics = path / METRICS
         self.checkpoint = path / "checkpoint.pt"
-        self._header = {"schema": SCHEMA, "settings": json.loads(json.dumps(settings))}
+        self._settings = as_told(settings)
+        self._header = {"schema": SCHEMA, "settings": self._settings}
         try:
             path.mkdir(parents=True, exist_ok=True)
             occupied = any(entry.suffix != ".part" for entry in path.iterdir())
@@ -62,8 +64,10 @@ class RunFolder:
     def save(self, state: Mapping[str, Any]) -> None:
         """Put a new checkpoint in the place of the last one."""
         part = self.checkpoint.with_suffix(".part")
-        with part.open("wb") as file:
+        with part.open("w+b") as file:
             torch.save(dict(state), file)
+            seal(file)
+            file.flush()
             os.fsync(file.fileno())
         part.replace(self.checkpoint)
         _sync_folder(self.path)
@@ -71,19 +75,23 @@ class RunFolder:
     def load(self) -> dict[str, Any] | None:
         """The last checkpoint, or None before the first. Loading executes nothing.
 
+        One without the seal that `save` puts on it is refused, too: a run goes on from what is
+        known to be whole, or not at all.
+
         Raises:
             CheckpointError: The file is damaged or holds something else.
         """
         if not self.checkpoint.exists():
             return None
         try:
+            require_sealed(self.checkpoint)
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
             raise CheckpointError(
                 f"{self.checkpoint} is no checkpoint that can be read ({_first_line(error)}). "
                 "Delete it to begin the run again."
             ) from error
-        if not isinstance(state, dict) or "step" not in state:
+        if not isinstance(state, dict):
             raise CheckpointError(
                 f"{self.checkpoint} holds a {type(state).__name__}, not a checkpoint of this "
                 "program. Delete it to begin the run again."
@@ -100,14 +108,38 @@ class RunFolder:
                 f"{self.path} is not the folder of a run: no {self.metrics.name} with a header. "
                 "Choose another folder."
             ) from error
+        require_same_settings(self.path, found, self._settings)
         if header != self._header:
-            own = self._header["settings"]
-            keys = sorted(key for key in {*found, *own} if found.get(key) != own.get(key))
             raise CheckpointError(
-                f"{self.path} holds a run with other settings ({', '.join(keys) or 'schema'}): "
-                + "; ".join(f"{key} was {found.get(key)!r}, now {own.get(key)!r}" for key in keys)
-                + ". Resume with the same, or choose another folder."
+                f"{self.path} holds a run of schema {header.get('schema')!r}, this program writes "
+                f"{SCHEMA}. Resume with the version of opu that wrote it, or choose another folder."
             )
+
+
+def require_same_settings(path: Path, found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Refuse a run that was made with other settings.
+
+    Args:
+        path: Its folder.
+        found: Its settings, as the header tells them.
+        own: What they have to be, as JSON values.
+
+    Raises:
+        CheckpointError: One is another; the message names each, and both values.
+    """
+    keys = sorted(key for key in {*found, *own} if found.get(key) != own.get(key))
+    if keys:
+        raise CheckpointError(
+            f"{path} holds a run with other settings ({', '.join(keys)}): "
+            + "; ".join(f"{key} was {found.get(key)!r}, now {own.get(key)!r}" for key in keys)
+            + ". Resume with the same, or choose another folder."
+        )
+
+
+def as_told(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a header tells them: JSON has no tuples."""
+    told: dict[str, Any] = json.loads(json.dumps(settings))
+    return told
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -6,10 +6,11 @@ resumed from its last checkpoint ends with the same bits.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
@@ -20,12 +21,14 @@ from training.dfa import DFA
 from training.errors import CheckpointError, DivergedError, SettingsError
 from training.projector import counts
 from training.run_folder import RunFolder
+from training.run_state import DIVERGENCE_WINDOW, EpochRow, RunState
 from training.score import Evaluation
 from training.task import Task
 from training.team import Team
 
+log = logging.getLogger("opu.training")
+
 DIVERGED_ABOVE = 10.0
-DIVERGENCE_WINDOW = 100
 
 
 @dataclass(frozen=True)
@@ -39,31 +42,6 @@ class Progress:
     loss: float
 
 
-@dataclass(frozen=True)
-class EpochRow:
-    """What is known at the end of an epoch; epoch 0 is before training.
-
-    Attributes:
-        epoch: Epochs done.
-        train_loss: Mean over the steps of the epoch; None before training.
-        score: By the name of what was evaluated, such as `"test"`.
-        learning_rate: At the end of the epoch.
-        seconds: Since the beginning, over all parts of a resumed run.
-        projector: The projector's account since the beginning (counts over all parts).
-        fingerprint: Identity of the projector.
-        alignment_deg: Angle between feedback and true gradient, by tap; empty without feedback.
-    """
-
-    epoch: int
-    train_loss: float | None
-    score: Mapping[str, float]
-    learning_rate: float
-    seconds: float
-    fingerprint: str
-    projector: Mapping[str, float | None] = field(default_factory=dict)
-    alignment_deg: Mapping[str, float | None] = field(default_factory=dict)
-
-
 class Observer(Protocol):
     """Who wants to see the training while it goes on."""
 
@@ -74,18 +52,6 @@ class Observer(Protocol):
     def on_epoch(self, row: EpochRow) -> None:
         """Called after every epoch, and once before the first."""
         ...
-
-
-@dataclass
-class _State:
-    """What a run has come to, besides weights and optimizer."""
-
-    step: int = 0
-    loss_sum: float = 0.0
-    seconds: float = 0.0
-    counts: dict[str, int] = field(default_factory=dict)
-    recent: list[float] = field(default_factory=list)
-    rows: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Trainer:
@@ -136,14 +102,15 @@ class Trainer:
         self.observer = observer
         self.team = team
         self.diverged_above = diverged_above
-        self._state = _State()
+        self._state = RunState()
         self._started_s = 0.0
 
-    def fit(self, *, other_feedback: bool = False) -> tuple[EpochRow, ...]:
+    def fit(self, *, earlier_feedback: Collection[str] = ()) -> tuple[EpochRow, ...]:
         """Train to the end, from the folder's last checkpoint if there is one.
 
         Args:
-            other_feedback: Go on even if the checkpoint was trained with another projector.
+            earlier_feedback: Fingerprints of other projectors with which the checkpoint may have
+                been trained: those that this one has followed.
 
         Returns:
             One row for each epoch, and one before the first.
@@ -151,10 +118,10 @@ class Trainer:
         Raises:
             DivergedError: The loss is not finite or far above that of guessing.
             CheckpointError: The checkpoint does not fit.
-            FingerprintError: It was trained with another projector, and that was not asked for.
+            FingerprintError: It was trained with a projector that is none of these.
         """
         steps = self.epochs * self.task.batches.per_epoch
-        self._restore(other_feedback)
+        self._restore(steps, earlier_feedback)
         state = self._state
         self._started_s = time.perf_counter() - state.seconds
         if not state.rows:
@@ -254,7 +221,7 @@ class Trainer:
     def _save(self) -> None:
         if self.folder is None:
             return
-        state = asdict(self._state) | {
+        state = self._state.as_saved() | {
             "seconds": time.perf_counter() - self._started_s,
             "counts": self._counts(),
             "model": self.model.state_dict(),
@@ -264,19 +231,66 @@ class Trainer:
         self.folder.save(state)
         self.folder.write_metrics(self._state.rows)
 
-    def _restore(self, other_feedback: bool) -> None:
-        saved = None if self.folder is None else self.folder.load()
+    def _restore(self, steps: int, earlier_feedback: Collection[str]) -> None:
+        saved = None if self.folder is None else self._loaded(self.folder, earlier_feedback)
         if self.team is not None:
             saved = self.team.told_by_leader(saved)
         if saved is None:
             return
+        self._state = RunState.read(saved, steps, self.task.batches.per_epoch)
         try:
-            self._state = _State(**{name: saved[name] for name in asdict(_State())})
-            self.model.load_state_dict(saved["model"], other_feedback=other_feedback)
-            self.optimizer.load_state_dict(saved["optimizer"])
+            self.model.load_state_dict(saved["model"])
+            _restore_optimizer(self.optimizer, saved["optimizer"])
             torch.set_rng_state(saved["random"])
-        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        except _DOES_NOT_FIT as error:
             raise CheckpointError(
                 f"The checkpoint in {self.folder and self.folder.path} does not fit this model: "
-                f"{error}"
+                f"{type(error).__name__}, {error}. Delete it to begin the run again."
             ) from error
+        if self.folder is not None:  # killed between the two, a run has a row less in its metrics
+            self.folder.write_metrics(self._state.rows)
+
+    def _loaded(
+        self, folder: RunFolder, earlier_feedback: Collection[str]
+    ) -> dict[str, Any] | None:
+        """The checkpoint, as if it had been trained with this projector where that is permitted."""
+        saved = folder.load()
+        own = self.model.projector.fingerprint()
+        try:
+            before = saved and saved["model"]["_extra_state"]["projector"]
+        except _DOES_NOT_FIT:
+            return saved  # it is refused with the rest of what it lacks
+        if saved and before != own and before in earlier_feedback:
+            log.warning("%s goes on with another B: now %s, not %s", folder.path, own, before)
+            saved["model"]["_extra_state"]["projector"] = own
+        return saved
+
+
+_DOES_NOT_FIT = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+"""What PyTorch raises for states of another shape."""
+
+
+def _restore_optimizer(optimizer: Optimizer, saved: Any) -> None:
+    """As `load_state_dict`, which takes settings and moments of any kind.
+
+    Raises:
+        ValueError: They are not those of this optimizer.
+    """
+    own = _settings(optimizer)
+    optimizer.load_state_dict(saved)
+    if _settings(optimizer) != own:
+        raise ValueError("other settings of the optimizer")
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for name, moment in optimizer.state.get(parameter, {}).items():
+                if getattr(moment, "shape", None) not in (parameter.shape, ()):
+                    raise ValueError(f"{name} of the optimizer is not of its parameter's shape")
+
+
+def _settings(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """All but the learning rate, which is a function of the step."""
+    decided = ("lr", "params")
+    return [
+        {name: value for name, value in group.items() if name not in decided}
+        for group in optimizer.param_groups
+    ]

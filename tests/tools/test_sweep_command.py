@@ -1,16 +1,21 @@
 """Benches that get worse by degrees, and where learning breaks."""
 
 import json
+import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 import torch
 
-from tools.sweep import Point, _ending
+from tools.sweep import AXES, Point, _ending
 from training.dead_outputs import DeadOutputs
+from training.encoding import Ternary
 from training.errors import SettingsError
+from training.experiments import named_recipe
 from training.projector import DenseProjector
 from training.score import accuracy_score
+from training.seal import seal
 
 
 @pytest.fixture
@@ -50,6 +55,38 @@ def test_a_finished_point_is_not_trained_again(sweep, tmp_path):
     assert (tmp_path / "s/bits/1-seed0").is_dir()
 
 
+def test_runs_of_another_sweep_are_not_taken_for_its_own(opu, tmp_path):
+    def asked(epochs, preset, *more):
+        return opu(
+            "sweep", "digits", "--over=camera-bits", "--values=10", "--seeds=0", "--out=s",
+            f"--epochs={epochs}", f"--preset={preset}", *more,
+        )  # fmt: skip
+
+    assert asked(1, "quiet").code == 0
+    header = json.loads((tmp_path / "s/camera-bits/10-seed0/metrics.jsonl").open().readline())
+    assert header["settings"]["conditions"] == {
+        "preset": "quiet", "axis": "camera-bits", "value": 10,
+    }  # fmt: skip
+    for other, told in (
+        (asked(5, "quiet"), "epochs was 1, now 5"),
+        (asked(1, "rough"), "conditions was {'preset': 'quiet',"),
+    ):
+        assert other.code == 2
+        assert told in other.err
+    shutil.rmtree(tmp_path / "s/camera-bits/10-seed0")  # killed before it had begun
+    other = asked(1, "rough")
+    assert other.code == 2
+    assert "a sweep on another bench" in other.err
+
+
+def test_the_threshold_leaves_the_rest_of_a_code_as_it_is():
+    recipe = named_recipe("best", "digits")
+    assert AXES["threshold"].recipe(recipe, 0.7).encoder == replace(recipe.encoder, threshold=0.7)
+    assert AXES["threshold"].recipe(named_recipe("deep-10", "mnist"), 0.7).encoder == Ternary(
+        0.7, relative=True
+    )
+
+
 def test_a_half_finished_point_is_gone_on_with(sweep, tmp_path):
     _, whole = sweep("--over=threshold", "--values=0.3")
     folder = tmp_path / "s/threshold/0.3-seed0"
@@ -59,7 +96,10 @@ def test_a_half_finished_point_is_gone_on_with(sweep, tmp_path):
     metrics.write_text("".join([header, *rows[:-1]]))  # as if it had been killed in the last epoch
     state["rows"] = state["rows"][:-1]
     state["step"] //= 2
-    torch.save(state, folder / "checkpoint.pt")
+    state["recent"] = state["recent"][: state["step"]]
+    with (folder / "checkpoint.pt").open("w+b") as file:
+        torch.save(state, file)
+        seal(file)
     _, again = sweep("--over=threshold", "--values=0.3")
     assert len(metrics.read_text().splitlines()) == 1 + len(rows)
     assert len(again["points"]["threshold"][0]["scores"]) == 1

@@ -4,6 +4,8 @@ import time
 
 import pytest
 
+from calibration.calibration_file import Calibration
+
 
 def test_five_ways_to_train_make_one_table(opu, tmp_path):
     ending = opu(
@@ -105,20 +107,41 @@ def test_a_terminated_training_is_gone_on_with(opu, started, tmp_path):
 
 
 def test_a_medium_that_changes_ends_the_training_or_is_calibrated_anew(opu, tmp_path):
+    calibrated = opu(
+        "calibrate", "--preset=quiet", "--inputs=10", "--out=c.h5", "--scene=decorrelation=5e-5"
+    )
+    assert calibrated.code == 0, calibrated.err
     asked = [
         "train", "digits", "--feedback=optical", "--epochs=1", "--preset=quiet",
-        "--scene=decorrelation=5e-5",
+        "--scene=decorrelation=5e-5", "--out=runs",
     ]  # fmt: skip
-    ending = opu(*asked, "--out=runs")
+    first = [*asked, "--calibration=c.h5"]
+    ending = opu(*first)
     assert ending.code == 1
     assert "calibrate again" in ending.err
-    assert not (tmp_path / "runs/calibration-2.h5").exists()
-    ending = opu(*asked, "--out=runs", "--resume", "--recalibrate", "--json=r.json")
+    assert not list(tmp_path.glob("runs/*.h5"))
+    ending = opu(*first, "--resume", "--recalibrate", "--json=r.json")
     assert ending.code == 0, ending.err
     assert "calibrated anew" in ending.err
-    assert (tmp_path / "runs/calibration-2.h5").exists()
     (run,) = json.loads((tmp_path / "r.json").read_text())["runs"]
     last = run["rows"][-1]
     assert last["projector"]["calibration_exposures"] > 0
-    assert last["fingerprint"] != run["rows"][0]["fingerprint"]  # the checkpoint's, of before
     assert "of them for new calibrations" in ending.out
+    shown = sum(n for kind, n in last["projector"].items() if kind.endswith("exposures"))
+    assert f"{shown:,} exposures" in ending.err
+    kept = sorted(tmp_path.glob("runs/*.h5"), key=lambda path: (len(path.name), path.name))
+    prints = [Calibration.load(path).fingerprint() for path in (tmp_path / "c.h5", *kept)]
+    assert last["fingerprint"] == prints[-1] != run["rows"][0]["fingerprint"] == prints[0]
+
+    again = opu(*first, "--resume", "--recalibrate")  # the newest one, and not the one named
+    assert again.code == 0, again.err
+    assert "is gone on with: later than c.h5" in again.err
+    assert "another B" not in again.err
+    renamed = opu(*first, "--resume")
+    assert renamed.code == 2
+    assert "trained with other feedback" in renamed.err
+    for path in kept:
+        path.unlink()
+    other = opu(*first, "--resume", "--recalibrate")  # a matrix that nobody has kept
+    assert other.code == 2
+    assert prints[-1] in other.err

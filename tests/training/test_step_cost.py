@@ -5,11 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.encoding import BitPlanes, Ternary
+from training.encoding import BitPlanes, Ternary, exposures_a_row
 from training.errors import MemoryShortageError, SettingsError
 from training.experiments import named_recipe
 from training.experiments.one_step import take_step
-from training.experiments.step_cost import exposures_a_row, step_cost
+from training.experiments.step_cost import step_cost
 from training.machine import Crossover, Electronics, Optics, graphics_processors, this_processor
 
 

@@ -41,7 +41,9 @@ from training.experiments.fully_connected import (
 )
 from training.projector import DenseProjector
 from training.run_folder import RunFolder
-from training.trainer import EpochRow, Progress
+from training.run_state import EpochRow
+from training.seal import seal
+from training.trainer import Progress
 
 
 def toy(n: int = 120) -> Dataset:
@@ -211,6 +213,15 @@ def test_killed_and_resumed_to_the_same_bits(tmp_path: Path) -> None:
     assert without_times(lines(tmp_path / "whole")) == without_times(lines(tmp_path / "cut"))
 
 
+def test_killed_between_the_last_checkpoint_and_its_metrics(tmp_path: Path) -> None:
+    train(tmp_path)
+    metrics = tmp_path / "metrics.jsonl"
+    whole = metrics.read_text()
+    metrics.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    train(tmp_path, resume=True)
+    assert metrics.read_text() == whole
+
+
 def test_a_finished_run_is_returned_as_it_is(tmp_path: Path) -> None:
     done = train(tmp_path / "run")
     watcher = Watcher()
@@ -245,16 +256,29 @@ def test_other_settings_do_not_resume(tmp_path: Path) -> None:
         train(tmp_path / "run", resume=True, seed=2)
 
 
-def test_another_projector_does_not_resume_unless_asked(tmp_path: Path) -> None:
+def test_another_projector_does_not_resume_unless_it_follows_the_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(InterruptionError):
         train(tmp_path, observer=Watcher(7))
     other = DenseProjector(4, 22, seed=99)
-    with pytest.raises(FingerprintError, match="other feedback"):
-        train(tmp_path, resume=True, projector=other)
-    assert train(tmp_path, resume=True, projector=other, other_feedback=True).rows[-1].epoch == 3
+    for unknown in ((), ("matrix-0", DenseProjector(4, 22, seed=98).fingerprint())):
+        with pytest.raises(FingerprintError, match="other feedback"):
+            train(tmp_path, resume=True, projector=other, earlier_feedback=unknown)
+    before = lines(tmp_path)[1]["fingerprint"]
+    resumed = train(tmp_path, resume=True, projector=other, earlier_feedback=[before])
+    assert resumed.rows[-1].epoch == 3
+    (warning,) = caplog.messages
+    assert f"{other.fingerprint()}, not {before}" in warning
 
 
-@pytest.mark.parametrize("damage", ["truncate", "garbage", "pickle", "other", "part"])
+def sealed(state: Any, path: Path) -> None:
+    with path.open("w+b") as file:
+        torch.save(state, file)
+        seal(file)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "pickle", "other", "part", "unsealed"])
 def test_damaged_checkpoints_are_refused(tmp_path: Path, damage: str) -> None:
     train(tmp_path)
     path = tmp_path / "checkpoint.pt"
@@ -263,12 +287,64 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path, damage: str) -> None:
     elif damage == "garbage":
         path.write_bytes(b"not a checkpoint")
     elif damage == "pickle":
-        torch.save({"step": Path("executes things")}, path)
+        sealed({"step": Path("executes things")}, path)
     elif damage == "other":
-        torch.save([1, 2, 3], path)
+        sealed([1, 2, 3], path)
+    elif damage == "part":
+        sealed({"step": 3}, path)
     else:
-        torch.save({"step": 3}, path)
+        torch.save(torch.load(path), path)
     with pytest.raises(CheckpointError, match=r"checkpoint"):
+        train(tmp_path, resume=True)
+
+
+def test_a_bit_that_flips_is_noticed(tmp_path: Path) -> None:
+    train(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+    for place in (*range(0, len(whole), len(whole) // 50), len(whole) - 1):
+        flipped = bytearray(whole)
+        flipped[place] ^= 16
+        path.write_bytes(flipped)
+        with pytest.raises(CheckpointError, match=r"checkpoint\.pt (is damaged|does not end with)"):
+            train(tmp_path, resume=True)
+
+
+CRAFTED: dict[str, Any] = {
+    "step": ["x", -5, 10**9, True, None, 2.0],
+    "rows": [[1], None, [], [{"epoch": 0}]],
+    "seconds": ["a", -1.0, math.nan, None],
+    "recent": [3, [], ["a"] * 15, [0.5] * 101],
+    "counts": [[], {"rows": "many"}, {"rows": -1}, {1: 1}],
+    "loss_sum": [None, "0", math.inf],
+    "model": [None, {}, {"_extra_state": 3}, 5],
+    "optimizer": [None, {}, {"state": {}, "param_groups": []}],
+    "random": [None, torch.zeros(3), torch.zeros(3, dtype=torch.uint8)],
+}
+
+
+@pytest.mark.parametrize("field", CRAFTED)
+def test_crafted_checkpoints_are_refused(tmp_path: Path, field: str) -> None:
+    train(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path)
+    for value in CRAFTED[field]:
+        sealed({**state, field: value}, path)
+        with pytest.raises(CheckpointError, match=rf"says {field} = |does not fit"):
+            train(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("change", ["moments", "betas"])
+def test_a_crafted_optimizer_is_refused(tmp_path: Path, change: str) -> None:
+    train(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path)
+    if change == "moments":
+        state["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+    else:
+        state["optimizer"]["param_groups"][0]["betas"] = ("a", "b")
+    sealed(state, path)
+    with pytest.raises(CheckpointError, match="optimizer"):
         train(tmp_path, resume=True)
 
 

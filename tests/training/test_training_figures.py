@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from tools.results_table import results_of
+from tools.training_view import training_page
+from training.encoding import BitPlanes, Ternary
 from training.errors import SettingsError
 from training.experiments import FEEDBACKS, RunResult
 from training.figures import COLOURS, alignment_angles, learning_curves
+from training.run_state import EpochRow
 from training.score import Score, accuracy_score
-from training.trainer import EpochRow
 
 SCORE = accuracy_score(360)
 
@@ -30,7 +33,7 @@ def result(feedback: Any = "optical", seed: int = 0, epochs: int = 3) -> RunResu
         )
         for epoch in range(epochs + 1)
     )
-    return RunResult("best", "digits", feedback, seed, SCORE, rows)
+    return RunResult("best", "digits", feedback, seed, Ternary(0.3), SCORE, rows)
 
 
 def drawn(figure: Any) -> list[str]:
@@ -50,6 +53,21 @@ def test_learning_curves_name_every_feedback_once() -> None:
     assert len(set(texts)) == 5
     assert all(text.endswith("99.50 %") for text in texts)
     assert "2 seeds" in figure.axes[0].get_title("left")
+
+
+def test_digital_feedback_is_named_by_the_codes_of_the_bench() -> None:
+    run = result("ternary")
+    assert drawn(learning_curves([run]))[0].startswith("DFA, digital ternary")
+    deep = replace(run, encoder=BitPlanes(4))
+    assert drawn(learning_curves([deep]))[0].startswith("DFA, digital 4-bit")
+    assert results_of([deep])[0].cells[0] == "DFA, digital 4-bit"
+    page = training_page([replace(deep, feedback="optical", rows=tuple(map(lit, deep.rows)))])
+    assert "A vector takes 8 exposures" in page
+
+
+def lit(row: EpochRow) -> EpochRow:
+    account = dict.fromkeys(("rows", "shown_rows", "exposures", "reference_exposures"), 1)
+    return replace(row, projector=account | {"snr": 1, "phase_drift_rad": 0, "fidelity": 1})
 
 
 def test_a_faultless_run_can_be_drawn() -> None:

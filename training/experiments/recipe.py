@@ -25,7 +25,7 @@ class Recipe(ABC):
     Attributes:
         name: As on the command line.
         task: What is learned, as on the command line.
-        encoder: What the bench shows of an error, digital ternary feedback too.
+        encoder: What the bench shows of an error, and what the digital feedback `ternary` projects.
         learning_rate: At its highest.
         cosine: It falls to zero along half a cosine; otherwise it is constant.
         epochs: Passes over the training set.

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from training.dfa import DFA, Mode
-from training.encoding import Identity
+from training.encoding import Encoder, Identity
 from training.errors import SettingsError
 from training.experiments.recipe import FEEDBACKS, Feedback, Recipe
 from training.projector import DenseProjector, Projector
 from training.randomness import FEEDBACK, GLOBAL, derived_seed
 from training.run_folder import RunFolder
+from training.run_state import EpochRow
 from training.score import Score
 from training.task import Task
 from training.team import Team, weights_digest
-from training.trainer import EpochRow, Observer, Trainer
+from training.trainer import Observer, Trainer
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class RunResult:
         task: What was learned.
         feedback: How it was trained.
         seed: Of weights, order, shifts and digital feedback.
+        encoder: What the bench shows of an error.
         score: What the task is judged by.
         rows: One for each epoch, and one before the first.
     """
@@ -40,6 +43,7 @@ class RunResult:
     task: str
     feedback: Feedback
     seed: int
+    encoder: Encoder
     score: Score
     rows: tuple[EpochRow, ...]
 
@@ -99,9 +103,10 @@ def run(
     seed: int,
     folder: Path | None = None,
     resume: bool = False,
-    other_feedback: bool = False,
+    earlier_feedback: Collection[str] = (),
     epochs: int | None = None,
     n_validation: int = 0,
+    conditions: Mapping[str, Any] = MappingProxyType({}),
     checkpoint_every: int | None = None,
     observer: Observer | None = None,
     team: Team | None = None,
@@ -116,10 +121,13 @@ def run(
         seed: Decides weights, order, shifts and digital feedback.
         folder: Where the run is kept; None keeps nothing.
         resume: Go on with the run in `folder`, if there is one.
-        other_feedback: Resume even with another projector.
+        earlier_feedback: Fingerprints of other projectors with which the run in `folder` may have
+            been trained.
         epochs: Instead of the recipe's.
         n_validation: Training examples that are evaluated instead of learned from; the figures to
             report are those with 0, hyperparameters are chosen with more.
+        conditions: What else decides the run, such as the bench that projects, as JSON values:
+            noted with the settings, and resuming needs the same.
         checkpoint_every: Steps between checkpoints, besides those after each epoch.
         observer: Who wants to see it.
         team: The processes that train together: each calls this with its own rank, and with a
@@ -146,11 +154,8 @@ def run(
     if team is not None:
         team.require_same("projector", projector.fingerprint())
         team.require_same("initial weights", weights_digest(list(task.module.parameters())))
-    settings = asdict(recipe) | {
-        "feedback": feedback,
-        "seed": seed,
-        "n_validation": n_validation,
-        "score": asdict(task.score),
+    settings = run_settings(recipe, feedback, seed, n_validation, conditions) | {
+        "score": asdict(task.score)
     }
     steps = recipe.epochs * task.batches.per_epoch
     trainer = Trainer(
@@ -167,8 +172,25 @@ def run(
         team is None or team.leads
     ):  # last: what is refused leaves no folder in the way of the next try
         trainer.folder = RunFolder(folder, settings, resume)
-    rows = trainer.fit(other_feedback=other_feedback)
-    return RunResult(recipe.name, recipe.task, feedback, seed, task.score, rows)
+    rows = trainer.fit(earlier_feedback=earlier_feedback)
+    return RunResult(recipe.name, recipe.task, feedback, seed, recipe.encoder, task.score, rows)
+
+
+def run_settings(
+    recipe: Recipe,
+    feedback: Feedback,
+    seed: int,
+    n_validation: int = 0,
+    conditions: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """What decides a run, as its header tells it; only the task's score comes on top."""
+    return {
+        **asdict(recipe.tuned_for(feedback)),
+        "feedback": feedback,
+        "seed": seed,
+        "n_validation": n_validation,
+        **({"conditions": dict(conditions)} if conditions else {}),
+    }
 
 
 def _model(task: Task, recipe: Recipe, feedback: Feedback, projector: Projector) -> DFA:

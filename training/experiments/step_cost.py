@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.dfa import DFA, Mode
-from training.encoding import BitPlanes, Encoder
+from training.encoding import exposures_a_row
 from training.experiments.recipe import Recipe
 from training.task import Task
 
@@ -115,11 +115,6 @@ def step_cost(recipe: Recipe) -> StepCost:
         parameters_bytes=weights,
         moments_bytes=_moments(recipe.optimizer(task.module)) * weights,
     )
-
-
-def exposures_a_row(encoder: Encoder) -> int:
-    """Exposures of one error vector on a binary modulator: e+ and e- of each bit plane."""
-    return 2 * (encoder.bits if isinstance(encoder, BitPlanes) else 1)
 
 
 def wrapped(recipe: Recipe, task: Task) -> tuple[DFA, Unmeasured]:
