@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,6 +69,15 @@ def calibrate(
         bool,
         typer.Option("--resume", help="Go on with an interrupted calibration, if there is one."),
     ] = False,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            metavar="FILE.h5",
+            help="Also record all exposures; a bench file whose devices have the driver "
+            "`recording` replays them, and the same command gives the same calibration again.",
+        ),
+    ] = None,
     json: JsonOption = None,
     report: Annotated[
         Path | None,
@@ -82,6 +92,9 @@ def calibrate(
     from calibration import verdict
     from calibration.errors import QualityError
     from calibration.pipeline import calibrate as measure
+    from opu_driver.errors import SettingError
+    from opu_driver.exposure_log import logged
+    from opu_driver.recording_file import partial_path
     from tools.calibration_view import calibration_figures
     from tools.output_path import require_free, require_writable
     from tools.quality_table import quality_table
@@ -91,12 +104,25 @@ def calibrate(
             results().print(_cost(opened, inputs, method, seed, repeats, memory_gb))
         return
     fields = out.with_suffix(f".partial{out.suffix}")
-    require_writable(out, json, report)
+    require_writable(out, json, report, record)
     require_free(out)
+    if record is not None:
+        if resume:
+            raise SettingError(
+                f"--record {record} with --resume: what was measured before would be missing in "
+                "it. Begin anew, or go on without a recording."
+            )
+        for taken in (record, partial_path(record)):
+            require_free(taken)
     if not resume:
         require_free(fields, "--resume goes on with it.")
     with advice(f"What was measured is in {fields}: --resume goes on with it.", if_there=fields):
-        with chosen_bench(bench, preset, scene_seed, scene) as opened:
+        with (
+            chosen_bench(bench, preset, scene_seed, scene) as opened,
+            nullcontext()
+            if record is None
+            else logged(opened, record, subject=f"calibration, {inputs} inputs, {method}"),
+        ):
             with stages("calibrating") as tell:
                 calibration = measure(
                     opened,
@@ -122,6 +148,8 @@ def calibrate(
             raise
         calibration.save(out)
     results().print(f"Fields by the {calibration.path}, {calibration.demodulator().engine}.")
+    if record is not None:
+        results().print(f"All exposures are in {record}.", highlight=False)
     results().print(f"Written to {out}; it expires at {calibration.expires_at}.")
     del calibration
     _delete(fields)

@@ -54,6 +54,17 @@ def test_a_calibration_is_itself(earlier: Calibration) -> None:
     assert hours_between(earlier, earlier) == 0.0
 
 
+def test_calibration_and_comparison_show_themselves(earlier: Calibration) -> None:
+    for card, told in (
+        (earlier._repr_html_(), f"{earlier.n_inputs} inputs to"),
+        (compare(earlier, earlier)._repr_html_(), "it is the same bench"),
+    ):
+        assert card.startswith("<div")
+        assert card.count("<tr>") == card.count("</tr>") >= 3
+        assert card.count("data:image/png;base64,") == 1
+        assert told in card
+
+
 @given(st.floats(-3.1, 3.1), st.floats(0.3, 3.0), st.floats(-2e-3, 2e-3), st.floats(-2e-3, 2e-3))
 def test_phase_gain_and_tilt_are_found_and_taken_out(
     realistic_calibration: Calibration, phase: float, gain: float, row: float, column: float

@@ -5,10 +5,12 @@ import time
 import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from calibration import pipeline
 from calibration.calibration_file import Calibration
+from opu_driver.recording import Recording
 
 GOOD = """
 [modulator]
@@ -64,6 +66,51 @@ def test_a_bench_file_and_its_overrides(opu, tmp_path):
     )  # fmt: skip
     assert ending.code == 1
     assert not (tmp_path / "d.h5").exists()
+
+
+REPLAY = """
+[modulator]
+driver = "recording"
+path = "exposures.h5"
+[camera]
+driver = "recording"
+path = "exposures.h5"
+exposure_us = 80.0
+[laser]
+driver = "recording"
+path = "exposures.h5"
+power_mw = 5.0
+"""
+
+
+def test_a_recorded_calibration_replays_to_the_same_bits(opu, tmp_path):
+    (tmp_path / "bench.toml").write_text(GOOD)
+    (tmp_path / "replay.toml").write_text(REPLAY)
+    command = ("calibrate", "--inputs=4")
+    ending = opu(*command, "--bench=bench.toml", "--out=c.h5", "--record=exposures.h5")
+    assert ending.code == 0, ending.err
+    with Recording(tmp_path / "exposures.h5") as recording:
+        assert recording.complete
+        assert recording.conditions.subject == "calibration, 4 inputs, hadamard-pairs"
+    ending = opu(*command, "--bench=replay.toml", "--out=again.h5")
+    assert ending.code == 0, ending.err
+    then, again = (Calibration.load(tmp_path / name) for name in ("c.h5", "again.h5"))
+    assert again.fingerprint() == then.fingerprint()
+    np.testing.assert_array_equal(again.matrix, then.matrix)
+    assert again.quality.numbers() == then.quality.numbers()
+
+
+def test_a_recording_is_of_a_whole_calibration(opu, tmp_path):
+    (tmp_path / "taken.h5").write_text("precious")
+    for arguments, told in {
+        ("--record=a.h5", "--resume"): "would be missing",
+        ("--record=taken.h5",): "exists already",
+        ("--record=nowhere/a.h5",): "no folder",
+    }.items():
+        ending = opu("calibrate", "--preset=quiet", "--inputs=4", "--out=c.h5", *arguments)
+        assert ending.code == 2
+        assert told in ending.err
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.h5"]
 
 
 def test_a_bad_calibration_is_told_and_not_kept(opu, tmp_path):

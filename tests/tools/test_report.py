@@ -17,11 +17,13 @@ class Reader(HTMLParser):
         self.open: list[str] = []
         self.words: list[str] = []
         self.sources: list[str] = []
+        self.srcdocs: list[str] = []
         self.feed(page)
         self.close()
 
     def handle_starttag(self, tag, attrs):
         self.sources += [value for name, value in attrs if name in ("src", "href", "srcset")]
+        self.srcdocs += [value for name, value in attrs if name == "srcdoc"]
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -56,6 +58,13 @@ def test_words_are_shown_as_they_were_given(page):
     words = "".join(Reader(page).words)
     for given in ("A <title>", "Summary & more", "1 < 2", "Caption <b>", "<2>", "value & co"):
         assert given in words
+
+
+def test_a_notebook_shows_the_page_in_a_frame_of_its_own():
+    frame = Reader(Report("A <title>", "Summary", {"fact": "1 < 2"})._repr_html_())
+    assert not frame.open
+    (inner,) = frame.srcdocs
+    assert "A <title>" in "".join(Reader(inner).words)
 
 
 def test_pictures_are_embedded_at_twice_their_size(page):

@@ -98,3 +98,11 @@ def test_a_score_of_which_less_is_better_is_drawn_itself() -> None:
     assert drawn(figure) == ["DFA, optical  100.0"]
     assert figure.axes[0].get_ylabel() == "test perplexity"
     assert list(figure.axes[0].lines[0].get_ydata())[-1] == 100.0
+
+
+def test_a_run_shows_its_epochs_in_a_notebook() -> None:
+    page = result("optical")._repr_html_()
+    assert page.startswith("<div>")
+    assert page.endswith("</table></div>")
+    assert page.count("<tr>") == page.count("</tr>") == 1 + len(result("optical").rows)
+    assert "digits, recipe best, optical feedback, seed 0: 99.00 %" in page
