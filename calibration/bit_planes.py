@@ -60,7 +60,7 @@ class BitPlanes:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def part(self, some: slice) -> BitPlanes:
+    def part(self, some: slice | NDArray[np.int64]) -> BitPlanes:
         """Some of them."""
         return BitPlanes(self.bits[some], self.rows[some], self.weights[some])
 

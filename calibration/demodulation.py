@@ -8,12 +8,15 @@ frame from its borders). The grid samples the signal without aliasing when 2 r <
 mask's skirt, where there is only noise, the outermost part may fold back, and is in `noise_gain`.
 
 The whole map is linear. It is done in single precision, for some frames at a time so that what
-lies between the steps stays in the cache, and with as many threads as `scipy.fft.set_workers` says
-(one by default).
+lies between the steps stays in the cache; several threads take some each.
+
+Frames may have any size: of a length that is no multiple of d, the rest is left out, half of it on
+either side.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,17 +27,22 @@ from numpy.typing import NDArray
 from calibration.carrier import Carrier
 from calibration.demodulation_path import REFERENCE, DemodulationPath
 from calibration.errors import FramesError
+from calibration.threads import processors, share
 from opu_driver.camera import Frames
 from opu_driver.errors import SettingError
 
 EDGE = 0.15
 """Width of the sideband mask's soft edge, as a fraction of the sideband's radius."""
 
+FEWEST_GRAINS = 8
+"""Speckle grains along the shorter side of frames to calibrate on."""
+
 
 class Demodulation(Protocol):
     """A linear map from frames to the complex field R* S, in grey values, on a coarser grid.
 
-    Grid point (i, j) is the field at pixel (i d, j d) of the frame, d the decimation. All ways
+    Grid point (i, j) is the field at pixel (i d, j d) of the frame's middle part, d the decimation,
+    whose rows and columns are the largest multiples of d that there are (see `middle`). All ways
     there give the same fields on the same grid, each with its own small errors; so a matrix that
     was measured through one has to be used with the same.
 
@@ -80,18 +88,20 @@ class Demodulation(Protocol):
 class Demodulator:
     """Turns frames into the complex field R* S, in grey values, on a coarser grid.
 
-    Grid point (i, j) is the field at pixel (i d, j d) of the frame, d the decimation. Towards the
-    frame's borders it mixes with the field of the opposite ones: 10 % and more in the first grains,
-    about 1 % 30 pixels in, below 0.1 % beyond 1 / (EDGE r) pixels. It stays linear in the light, so
-    that a matrix measured through it is exact for it.
+    Grid point (i, j) is the field at pixel (i d, j d) of the frame's `middle`, d the decimation.
+    Towards the borders it mixes with the field of the opposite ones: 10 % and more in the first
+    grains, about 1 % 30 pixels in, below 0.1 % beyond 1 / (EDGE r) pixels. It stays linear in the
+    light, so that a matrix measured through it is exact for it.
 
-    A static bias (the field of an all-off exposure) is for the caller to subtract.
+    A static bias (the field of an all-off exposure) is for the caller to subtract. Results do not
+    depend on the number of threads.
 
     Args:
         frame_shape: Rows and columns of a frame.
         carrier: Where the sideband is.
         decimation: Pixels between grid points along rows and columns; None for the largest that
-            divides the frame and has 2 r <= 1/d; it is 1 only where the sideband needs it.
+            has 2 r <= 1/d.
+        threads: How many work at a time; None for `NUMBA_NUM_THREADS`, or one a processor.
 
     Attributes:
         path: `REFERENCE`.
@@ -105,19 +115,26 @@ class Demodulator:
             of variance 1. It is about 1.12 pi r^2; pi r^2 is the shot limit.
 
     Raises:
-        SettingError: A decimation that does not divide the frame or aliases the field; or none is
-            given, and the frame has no divisor that the sideband allows.
+        SettingError: A decimation that aliases the field or is more than the frame, or a number of
+            threads that cannot be.
     """
 
     _chunk_pixels = 1 << 17  # taken at a time
 
     def __init__(
-        self, frame_shape: tuple[int, int], carrier: Carrier, *, decimation: int | None = None
+        self,
+        frame_shape: tuple[int, int],
+        carrier: Carrier,
+        *,
+        decimation: int | None = None,
+        threads: int | None = None,
     ) -> None:
-        rows, columns = frame_shape
         decimation = checked_decimation(frame_shape, carrier, decimation)
+        self._threads = checked_threads(threads)
+        self._middle = middle(frame_shape, decimation)
+        rows, columns = (n - n % decimation for n in frame_shape)
         self.path = REFERENCE
-        self.engine = "scipy"
+        self.engine = f"scipy, {self._threads} thread{'s' if self._threads > 1 else ''}"
         self.frame_shape = frame_shape
         self.carrier = carrier
         self.decimation = decimation
@@ -136,8 +153,13 @@ class Demodulator:
         """The fields of frames, see `Demodulation`."""
         fields = checked_output(frames, self, out)
         chunk = max(self._chunk_pixels // (self.frame_shape[0] * self.frame_shape[1]), 1)
-        for first in range(0, len(frames), chunk):
-            fields[first : first + chunk] = self._demodulate(frames[first : first + chunk])
+
+        def work(begin: int, end: int) -> None:
+            for first in range(chunk * begin, min(chunk * end, len(frames)), chunk):
+                some = slice(first, first + chunk)
+                fields[some] = self._demodulate(frames[some, *self._middle])
+
+        share(work, -(-len(frames) // chunk), self._threads)
         return fields
 
     def _demodulate(self, block: Frames) -> NDArray[np.complex64]:
@@ -152,34 +174,59 @@ class Demodulator:
         return fields
 
 
+def middle(frame_shape: tuple[int, int], decimation: int) -> tuple[slice, slice]:
+    """Rows and columns of a frame that are demodulated: whole grid cells, as many as there are."""
+    top, left = (n % decimation // 2 for n in frame_shape)
+    rows, columns = (n - n % decimation for n in frame_shape)
+    return slice(top, top + rows), slice(left, left + columns)
+
+
 def checked_decimation(
     frame_shape: tuple[int, int], carrier: Carrier, decimation: int | None
 ) -> int:
     """The pixels between grid points, as `Demodulator` takes them.
 
     Raises:
-        SettingError: The decimation does not divide the frame or aliases the field; or none is
-            given, and the frame has no divisor that the sideband allows.
+        SettingError: The decimation aliases the field or is more than the frame.
     """
     rows, columns = frame_shape
-    sampling = [d for d in range(1, min(frame_shape) + 1) if d == 1 or 2 * carrier.radius * d <= 1]
-    allowed = [d for d in sampling if rows % d == 0 and columns % d == 0]
+    allowed = [d for d in range(1, min(frame_shape) + 1) if d == 1 or 2 * carrier.radius * d <= 1]
     if decimation is None:
-        decimation, enough = max(allowed), max(sampling)
-        if decimation == 1 < enough:
-            raise SettingError(
-                f"Frames of {rows} x {columns} have no common divisor that their sideband "
-                f"(radius {carrier.radius:.4f} cycles/pixel) allows, and would keep a mode a "
-                f"pixel where one in {enough**2} is enough. Choose a region of "
-                f"{rows - rows % enough} x {columns - columns % enough}."
-            )
-    elif decimation not in allowed:
+        return max(allowed)
+    if decimation not in allowed:
         raise SettingError(
             f"decimation = {decimation}; frames of {rows} x {columns} with a sideband radius "
-            f"of {carrier.radius:.4f} cycles/pixel can be decimated by "
-            f"{', '.join(map(str, allowed))}."
+            f"of {carrier.radius:.4f} cycles/pixel can be decimated by 1 to {max(allowed)}."
         )
     return decimation
+
+
+def checked_size(frame_shape: tuple[int, int], carrier: Carrier) -> None:
+    """Refuse frames that are all border, where fields are a third wrong by the reference path.
+
+    Raises:
+        SettingError: A side of fewer than `FEWEST_GRAINS` speckle grains.
+    """
+    least = math.ceil(FEWEST_GRAINS * carrier.grain)
+    if min(frame_shape) < least:
+        raise SettingError(
+            f"Frames of {frame_shape[0]} x {frame_shape[1]} pixels, where a speckle grain has "
+            f"{carrier.grain:.1f}: at least {FEWEST_GRAINS} grains a side are needed, that is "
+            f"{least} pixels. Choose a larger region."
+        )
+
+
+def checked_threads(threads: int | None) -> int:
+    """How many threads work: one a processor, if nothing is said.
+
+    Raises:
+        SettingError: Less than one.
+    """
+    if threads is None:
+        return processors()
+    if threads < 1:
+        raise SettingError(f"threads = {threads}; at least 1.")
+    return threads
 
 
 def checked_output(
@@ -198,7 +245,11 @@ def checked_output(
         )
     if frames.dtype.kind not in "uif":
         raise FramesError(f"Frames of {frames.dtype}; give real grey values.")
-    if frames.dtype.kind == "f" and not np.isfinite(frames).all():
+    # Of all values the least and the largest, which takes no memory; NaN is either.
+    if (
+        frames.dtype.kind == "f"
+        and not np.isfinite([frames.min(initial=0), frames.max(initial=0)]).all()
+    ):
         raise FramesError("Frames with values that are not finite; look at the camera.")
     shape = (len(frames), *demodulation.grid_shape)
     if out is None:

@@ -8,8 +8,12 @@ the carrier puts on the modes, are followed by all-on exposures: the markers aro
 and one more in every so many exposures, as often as the measured walk of the phase asks for.
 
 A medium that has changed cannot be undone. It is measured: the fidelity of the references, and that
-of the projections themselves to what the calibrated matrix says of their codes. Below
-`min_fidelity` the calibration is stale, and a new one is asked for, or made.
+of the projections themselves to what the calibrated matrix says of their codes
+(`map_fidelity`). Below `min_fidelity` the calibration is stale, and so it is when it has expired: a
+new one is asked for, or made.
+
+Fields are demodulated some at a time, so that they are still in the cache when they are subtracted
+and put into the order of the outputs (`projection_kernel`).
 
 With N_R electrons a pixel of reference and N_S(e) = sum of the lit inputs' signal, the relative
 error of a ternary code's projection is (docs/architecture.md, Physics)
@@ -32,7 +36,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +50,12 @@ from calibration.errors import (
     HalfPlaneError,
     StaleCalibrationError,
 )
+from calibration.map_fidelity import AMPLITUDES, MapCheck, MapFidelity
 from calibration.movement import Movement, Reference
 from calibration.phase_walk import PhaseWalk
 from calibration.quality import is_conjugate
 from calibration.saturation import checked_saturation
+from calibration.threads import processors, share
 from opu_driver.bench import MARKERS, Bench, Sequence
 from opu_driver.errors import SettingError
 from opu_driver.modulator import Patterns
@@ -63,8 +70,13 @@ _SEQUENCE_BYTES = 1 << 28  # and what their frames may take
 _DOUBTED = 64  # exposures of codes from which on a sequence looks for vibration
 _SHORTEST_SEQUENCE = 3  # the two exposures of a bit plane, and a reference between them
 
-_COMPARED = 1 << 24  # products of T that a sequence's fidelity may cost
-_BLOCK = 16  # pairs that are combined at a time, so that they stay in the cache
+_FIELD_BYTES = 1 << 24  # of fields that are held at a time, so that they stay in the cache
+_COMPARED = 1 << 14  # modes that tell the fidelity of references, at most
+
+MIN_FIDELITY = 0.98
+"""Below this fidelity a calibration is stale: a correlation of 0.99 with its map."""
+
+_DOUBT = 3.0  # standard deviations by which a fidelity of the map has to be too small
 
 
 @dataclass(frozen=True)
@@ -86,7 +98,7 @@ class ProjectionRecord:
         fidelity: Lowest fidelity of a sequence's references to the calibration's reference, the
             carrier's drift undone.
         map_fidelity: Lowest fidelity of a sequence's projections to the calibrated map: their
-            |correlation|^2, camera noise left out.
+            |correlation|^2, camera noise left out; NaN where there is too little light to tell.
         saturated_fraction: Fraction of pixels at full scale.
     """
 
@@ -131,16 +143,18 @@ class OpticalProjector:
         max_saturated_fraction: Largest allowed fraction of pixels at full scale, of the frames
             and of the markers.
         min_fidelity: Smallest allowed fidelity of the references to the calibration's, and of the
-            projections to the calibrated map; below it the medium or the alignment is another.
+            projections to the calibrated map (less what the noise of T takes from it); below it
+            the medium or the alignment is another. The default, `MIN_FIDELITY`, is a correlation
+            of 0.99.
         track_drift: Whether to follow phase, gain and carrier. Otherwise those of the very first
             reference are kept, to show what tracking is worth; references are still shown and
-            reported, and the projections may be of any fidelity.
+            reported, and the projections may be of any fidelity and amplitude.
         exposure_us: Exposure time; None for that of the calibration.
         recalibrate: Makes a new calibration of the bench, for instance
             `lambda bench: calibrate(bench, n_inputs)`; it is called where the fidelity is too
-            small, and by that its owner is told. The call that has noticed is shown again, whole.
-            The new B is turned into the phase of the old one; it is another all the same, and so
-            is `fingerprint()`. None raises instead.
+            small or the calibration has expired, and by that its owner is told. The call that has
+            noticed is shown again, whole. The new B is turned into the phase of the old one; it is
+            another all the same, and so is `fingerprint()`. None raises instead.
 
     Attributes:
         last: The record of the last call; None before the first.
@@ -158,7 +172,7 @@ class OpticalProjector:
         *,
         reference_interval: int | None = None,
         max_saturated_fraction: float = 1e-3,
-        min_fidelity: float = 0.9,
+        min_fidelity: float = MIN_FIDELITY,
         track_drift: bool = True,
         exposure_us: float | None = None,
         recalibrate: Callable[[Bench], Calibration] | None = None,
@@ -203,7 +217,13 @@ class OpticalProjector:
         bench.configure(replace(bench.settings, exposure_us=exposure_us))
         self.calibration = calibration
         self._demodulate = calibration.demodulator()
+        self._expires_at = datetime.fromisoformat(calibration.expires_at)
         self._reference = _reference(calibration)
+        step = -(-calibration.n_modes // _COMPARED)
+        self._some = slice(None, None, step)  # of the modes
+        self._map = MapCheck(calibration)
+        held = max(_FIELD_BYTES // (8 * calibration.n_modes), 2) // 2 * 2
+        self._held = np.empty((held, *self._demodulate.grid_shape), np.complex64)
         self._first_gain: complex | None = None
 
     def fingerprint(self) -> str:
@@ -233,6 +253,7 @@ class OpticalProjector:
             CodesError: Codes that cannot be shown; nothing was exposed.
             SaturationError: Too many pixels at full scale.
             DecorrelationError: The light no longer is the calibration's.
+            StaleCalibrationError: The calibration has expired.
             DriftError: The phase moved too far between references.
             FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As `Bench.stream`.
         """
@@ -241,26 +262,34 @@ class OpticalProjector:
         planes = BitPlanes.of(codes, self.n_inputs)
         before = self._bench.exposures
         try:
-            fields, shown = self._fields(len(codes), planes)
+            self._refuse_expired()
+            outputs, shown = self._outputs(len(codes), planes)
             spent = 0
-        except DecorrelationError as error:
+        except StaleCalibrationError as error:
             if self._recalibrate is None:
                 raise
             self._renew(self._recalibrate, error)
             spent = self._bench.exposures - before
-            fields, shown = self._fields(len(codes), planes)
+            outputs, shown = self._outputs(len(codes), planes)
         self.last = _record(len(codes), planes, shown, spent)
         self._totals.add(self.last)
-        outputs = np.take(fields, self.calibration.output_modes, axis=1)
-        return torch.from_numpy(outputs.view(np.float32))
+        return torch.from_numpy(outputs)
 
-    def _fields(self, rows: int, planes: BitPlanes) -> tuple[NDArray[np.complex64], list[_Shown]]:
-        """The fields `[row, mode]` of codes, and what each of their sequences has cost."""
-        fields = np.zeros((rows, self.calibration.n_modes), np.complex64)
-        return fields, [self._gather(*part, fields) for part in self._show(planes)]
+    def _outputs(self, rows: int, planes: BitPlanes) -> tuple[NDArray[np.float32], list[_Shown]]:
+        """The outputs `[row, output]` of codes, and what each of their sequences has cost."""
+        outputs = np.zeros((rows, self.n_outputs), np.float32)
+        begun = np.zeros(rows, bool)
+        return outputs, [self._gather(*part, outputs, begun) for part in self._show(planes)]
+
+    def _refuse_expired(self) -> None:
+        if datetime.now(UTC) > self._expires_at:
+            raise StaleCalibrationError(
+                f"The calibration of {self.calibration.made_at} expired at "
+                f"{self.calibration.expires_at}. Calibrate again."
+            )
 
     def _renew(
-        self, recalibrate: Callable[[Bench], Calibration], reason: DecorrelationError
+        self, recalibrate: Callable[[Bench], Calibration], reason: StaleCalibrationError
     ) -> None:
         """Make a new calibration and go on with it."""
         log.warning("Recalibrating: %s", reason)
@@ -319,32 +348,34 @@ class OpticalProjector:
         planes: BitPlanes,
         places: NDArray[np.int64],
         sequence: Sequence,
-        fields: NDArray[np.complex64],
+        outputs: NDArray[np.float32],
+        begun: NDArray[np.bool_],
     ) -> _Shown:
-        """Add a sequence's fields to their rows, in the calibration's phase and unit."""
+        """Add a sequence's outputs to their rows, in the calibration's phase and unit.
+
+        `begun` tells which rows have got something already.
+        """
         saturated = checked_saturation(
             sequence, self._bench.camera.saturation_level, self._max_saturated_fraction
         )
-        measured = self._demodulate(sequence.frames).reshape(len(sequence), -1)
-        markers = self._demodulate(sequence.markers[:2]).reshape(2, -1)
         inserted = places + np.arange(len(places))
-        references = np.concatenate([markers[:1], measured[inserted], markers[1:]])
+        references = self._references(sequence, inserted)
         positions = np.concatenate([[-1], inserted, [len(sequence)]])
-        self._refuse_conjugates(markers)
+        self._refuse_conjugates(references[[0, -1]])
         moved = self._reference.movement(references)
         ramp = self._reference.ramp(moved.row, moved.column)
-        noise, fidelity = self._compare(references * ramp.conj(), moved)
+        noise, fidelity = self._compare(references, ramp, moved)
 
         own = np.delete(np.arange(len(sequence)), inserted)
         gains = self._gains_at(own, moved.gains, positions)
         corrections = (self.calibration.scale / gains).astype(np.complex64)
         gain = float(np.mean(np.abs(moved.gains)))
         noise *= 2 * (self.calibration.scale / gain) ** 2
-        turn = ramp.conj() if self._track_drift else None
-        power, map_fidelity = self._subtract(
-            planes, measured, own, corrections, turn, noise, fields
+        turn = ramp.conj() if self._track_drift else np.ones_like(ramp)
+        power, seen = self._subtract(
+            planes, sequence, own, corrections, turn, noise, outputs, begun
         )
-        self._require(map_fidelity, "The projections have", "to the calibrated map")
+        self._refuse_another_map(seen)
         return _Shown(
             exposures=len(own),
             references=MARKERS + len(places),
@@ -354,9 +385,18 @@ class OpticalProjector:
             carrier_drift=math.hypot(moved.row, moved.column),
             gain=gain / self._bench.relative_exposure,
             fidelity=fidelity,
-            map_fidelity=map_fidelity,
+            map_fidelity=seen.fidelity,
             saturated_fraction=saturated,
         )
+
+    def _references(self, sequence: Sequence, inserted: NDArray[np.int64]) -> NDArray[np.complex64]:
+        """Fields `[reference, mode]` of everything on: first marker, those inserted, second."""
+        fields = np.empty((2 + len(inserted), *self._demodulate.grid_shape), np.complex64)
+        self._demodulate(sequence.markers[:1], fields[:1])
+        for k, at in enumerate(inserted):
+            self._demodulate(sequence.frames[at : at + 1], fields[1 + k : 2 + k])
+        self._demodulate(sequence.markers[1:2], fields[-1:])
+        return fields.reshape(len(fields), -1)
 
     def _gains_at(
         self,
@@ -378,78 +418,102 @@ class OpticalProjector:
     def _subtract(
         self,
         planes: BitPlanes,
-        measured: NDArray[np.complex64],
+        sequence: Sequence,
         own: NDArray[np.int64],
         corrections: NDArray[np.complex64],
-        turn: NDArray[np.complex64] | None,
+        turn: NDArray[np.complex64],
         noise: float,
-        fields: NDArray[np.complex64],
-    ) -> tuple[float, float]:
+        outputs: NDArray[np.float32],
+        begun: NDArray[np.bool_],
+    ) -> tuple[float, MapFidelity]:
         """Add the weighted differences of e+ and e- to their rows.
 
         Args:
             planes: The bit planes.
-            measured: Fields `[exposure, mode]` of the sequence.
+            sequence: Their exposures, and others.
             own: Which exposures are those of the planes.
             corrections: What undoes phase and gain, `[2 x plane]`.
             turn: What undoes the carrier's drift, `[mode]`.
             noise: Variance of a difference, per mode.
-            fields: Where to add, `[row, mode]`.
+            outputs: Where to add, `[row, output]`.
+            begun: Which rows have got something already; those of the planes then have.
 
         Returns:
             Mean power of the differences, and their fidelity to the calibrated map.
         """
-        count = min(len(planes), max(1, _COMPARED // self.calibration.T.size))
-        compared = np.linspace(0, len(planes) - 1, count).astype(int)
-        power = own_power = map_power = 0.0
-        overlap = 0j
-        for first in range(0, len(planes), _BLOCK):
-            some = planes.part(slice(first, first + _BLOCK))
-            pairs = slice(2 * first, 2 * (first + _BLOCK))
-            corrected = measured[own[pairs]]
-            corrected *= corrections[pairs, None]
-            differences = corrected[0::2]
-            differences -= corrected[1::2]
-            if turn is not None:
-                differences *= turn
-            power += float(np.mean(np.abs(differences) ** 2)) * len(some)
-            for weight in np.unique(some.weights):  # within one weight no row occurs twice
-                same = some.weights == weight
-                fields[some.rows[same]] += weight * differences[same]
-            here = compared[(compared >= first) & (compared < first + _BLOCK)] - first
-            seen, predicted = differences[here], self._predicted(some.bits[here])
-            overlap += complex(np.vdot(predicted, seen))
-            own_power += float(np.vdot(seen, seen).real)
-            map_power += float(np.vdot(predicted, predicted).real)
-        light = own_power - noise * count * self.calibration.n_modes
-        lost = light <= 3 * noise * math.sqrt(count * self.calibration.n_modes)
-        return power / len(planes), math.nan if lost else abs(overlap) ** 2 / (light * map_power)
+        from calibration import projection_kernel  # numba takes a while to import
 
-    def _predicted(self, bits: NDArray[np.uint8]) -> NDArray[np.complex64]:
-        """What the calibrated matrix says of bit planes `[plane, e+ or e-, input]`."""
-        codes = bits[:, 0].astype(np.complex64) - bits[:, 1]
-        predicted = (codes @ self.calibration.T.T) * np.float32(self.calibration.scale)
-        return predicted.astype(np.complex64, copy=False)
+        kernel: Any = projection_kernel.project
+        modes = self.calibration.output_modes
+        turns = turn[modes].view(np.float32)
+        compared, some = self._map.compared(len(planes)), self._map.modes
+        seen = np.empty((len(compared), len(some)), np.complex64)
+        powers = np.zeros(projection_kernel.blocks(len(modes)))
+        step = len(self._held)
+        for first in range(0, len(own), step):
+            exposures = slice(first, first + step)
+            fields = self._fields(sequence, own[exposures])
+            factors = corrections[exposures]
+            part = planes.part(slice(first // 2, (first + step) // 2))
+            arguments = outputs, fields.view(np.float32), modes, turns, factors
+            of_planes = part.rows, part.weights, _first_of_row(part.rows, begun)
+            share(kernel, len(powers), processors(), *arguments, *of_planes, powers)
+            here = np.flatnonzero((compared >= first // 2) & (compared < (first + step) // 2))
+            lit = 2 * compared[here] - first
+            corrected = (fields[at][:, some] * factors[at, None] for at in (lit, lit + 1))
+            seen[here] = np.subtract(*corrected)
+        told = planes.part(compared)
+        return (
+            float(powers.sum()) / (len(planes) * len(modes)),
+            self._map.judge(told, seen * turn[some], noise),
+        )
 
-    def _compare(self, references: NDArray[np.complex64], moved: Movement) -> tuple[float, float]:
+    def _fields(self, sequence: Sequence, exposures: NDArray[np.int64]) -> NDArray[np.complex64]:
+        """Fields `[exposure, mode]`; valid until the next ones."""
+        ends = np.flatnonzero(np.diff(exposures) != 1) + 1
+        for run in np.split(np.arange(len(exposures)), ends):
+            first, beyond = int(run[0]), int(run[-1]) + 1
+            frames = sequence.frames[exposures[first] : exposures[beyond - 1] + 1]
+            self._demodulate(frames, self._held[first:beyond])
+        return self._held[: len(exposures)].reshape(len(exposures), -1)
+
+    def _compare(
+        self, references: NDArray[np.complex64], ramp: NDArray[np.complex64], moved: Movement
+    ) -> tuple[float, float]:
         """Noise of the references, the carrier's drift undone, and their lowest fidelity."""
-        noise = drift.noise(references, moved.gains)
-        fidelity = float(drift.fidelity(references, self._reference.field, noise).min())
+        straight = references[:, self._some] * ramp[self._some].conj()
+        noise = drift.noise(straight, moved.gains)
+        own = self._reference.field[self._some]
+        fidelity = float(drift.fidelity(straight, own, noise).min())
         if not fidelity >= self._min_fidelity:
             raise self._stale(fidelity, "The field of all inputs on has", "to that")
         return noise, fidelity
 
     def _refuse_conjugates(self, references: NDArray[np.complex64]) -> None:
-        if any(is_conjugate(field, self._reference.field) for field in references):
+        own = self._reference.field[self._some]
+        if any(is_conjugate(field[self._some], own) for field in references):
             raise HalfPlaneError(
                 "The field of all inputs on is the complex conjugate of that of the calibration "
                 f"of {self.calibration.made_at}: the fringes tilt the other way, or the camera's "
                 "image was turned over. Set the bench as it was, or calibrate again."
             )
 
-    def _require(self, fidelity: float, what: str, to: str) -> None:
-        if self._track_drift and fidelity < self._min_fidelity:
-            raise self._stale(fidelity, what, to)
+    def _refuse_another_map(self, seen: MapFidelity) -> None:
+        if not self._track_drift or not seen.told:
+            return
+        least = self._min_fidelity * self._map.purity
+        if seen.fidelity + _DOUBT * seen.sigma < least:
+            raise self._stale(seen.fidelity, "The projections have", "to the calibrated map")
+        low, high = AMPLITUDES
+        # A medium that has changed as much as is allowed predicts a smaller part.
+        if not math.sqrt(least) * low <= seen.amplitude <= high:
+            raise DecorrelationError(
+                f"The projections have {seen.amplitude:.3g} of the amplitude that the calibration "
+                f"of {self.calibration.made_at} predicts, phase and gain corrected; from {low:g} "
+                f"to {high:g} is allowed. Codes and references are not lit alike: look whether the "
+                "modulator shows all inputs and the laser is as bright for codes as for "
+                "references, then calibrate again."
+            )
 
     def _stale(self, fidelity: float, what: str, to: str) -> DecorrelationError:
         return DecorrelationError(
@@ -458,6 +522,17 @@ class OpticalProjector:
             "the carrier or the alignment has changed (calibrate again), or there is too little "
             "light to tell (raise the exposure)."
         )
+
+
+def _first_of_row(rows: NDArray[np.int64], begun: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of some planes are the first of their row; their rows then have begun."""
+    firsts = ~begun[rows]
+    _, earliest = np.unique(rows, return_index=True)
+    again = np.ones(len(rows), bool)
+    again[earliest] = False
+    firsts[again] = False
+    begun[rows] = True
+    return firsts
 
 
 def _reference(calibration: Calibration) -> Reference:

@@ -10,17 +10,21 @@ are close some of |S|^2, get through; both are known beforehand.
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
+import threading
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calibration.carrier import Carrier
-from calibration.demodulation import checked_decimation, checked_output
+from calibration.demodulation import (
+    checked_decimation,
+    checked_output,
+    checked_threads,
+    middle,
+)
 from calibration.demodulation_path import MOST_REACH, DemodulationPath
+from calibration.threads import share
 from calibration.wiener import AxisTaps, Levels, SeparableTaps, separable_taps
 from opu_driver.camera import Frames
 from opu_driver.errors import SettingError
@@ -38,12 +42,15 @@ class SeparableDemodulator:
     """Turns frames into the complex field R* S, in grey values, by a separable filter.
 
     Its fields are those of `demodulation.Demodulator`, on the same grid. Borders: a window never
-    leaves its frame. Grid points nearer to the border than `reach` take one that is not centred on
-    them, by taps that are the best estimate from there; nothing is wrapped, mirrored or padded.
+    leaves the frame's middle. Grid points nearer to the border than `reach` take one that is not
+    centred on them, by taps that are the best estimate from there; nothing is wrapped, mirrored or
+    padded.
 
     Results do not depend on the number of threads, nor on how frames are batched. No memory is
-    allocated for a frame but for its fields, and none at all where `out` is given. Calls from
-    several threads do not disturb each other.
+    allocated for a frame but for its fields, and none at all where `out` is given. Frames of uint8,
+    uint16 or float32 whose rows lie in one piece, also those of a region or of every other frame,
+    are read where they are; of others each is converted into memory that a thread keeps for it,
+    which takes longer. Calls from several threads do not disturb each other.
 
     Args:
         frame_shape: Rows and columns of a frame.
@@ -80,21 +87,20 @@ class SeparableDemodulator:
         reach: int | None = None,
         threads: int | None = None,
     ) -> None:
-        rows, columns = frame_shape
         decimation = checked_decimation(frame_shape, carrier, decimation)
-        threads = _processors() if threads is None else threads
-        if threads < 1:
-            raise SettingError(f"threads = {threads}; at least 1.")
+        threads = checked_threads(threads)
+        rows, columns = (n - n % decimation for n in frame_shape)
+        shape = rows, columns
         levels = levels or Levels()
         if reach is None:
-            taps = sufficient_taps(frame_shape, carrier, decimation, levels)
+            taps = sufficient_taps(shape, carrier, decimation, levels)
         elif reach < 1 or reach % decimation or reach * carrier.radius > MOST_REACH:
             raise SettingError(
                 f"reach = {reach}; a positive multiple of the decimation, {decimation}, and at "
                 f"most {MOST_REACH / carrier.radius:.0f} pixels."
             )
         else:
-            taps = separable_taps(carrier, frame_shape, decimation, reach, levels)
+            taps = separable_taps(carrier, shape, decimation, reach, levels)
         self.path = DemodulationPath("separable", taps.reach, levels)
         self.engine = f"numba, {threads} thread{'s' if threads > 1 else ''}"
         self.frame_shape = frame_shape
@@ -106,6 +112,8 @@ class SeparableDemodulator:
         self.reach = taps.reach
         self.noise_gain = taps.down.noise_gain * taps.across.noise_gain
         self._threads = threads
+        self._middle = middle(frame_shape, decimation)
+        self._kept = threading.local()
         self._band = max(_BAND_PIXELS // decimation, 1)
         self._plan = _plan(taps, carrier, decimation, self._band)
         self._lengths = (
@@ -120,25 +128,56 @@ class SeparableDemodulator:
         """The fields of frames, see `demodulation.Demodulation`."""
         from calibration import separable_kernel  # numba takes a while to import
 
-        demodulate: Any = separable_kernel.demodulate
         fields = checked_output(frames, self, out)
-        if frames.dtype not in (np.uint8, np.uint16, np.float32):
-            frames = frames.astype(np.float32)
-        frames = np.ascontiguousarray(frames)
-        pairs = fields.view(np.float32)
+        kernel: Any = separable_kernel.demodulate
+        pairs, pixels = fields.view(np.float32), frames[:, *self._middle]
+        fixed = *self._plan, *self._lengths
+        bands = -(-self.grid_shape[0] // self._band)
+        if _readable(pixels):
+            share(kernel, len(frames) * bands, self._threads, pairs, *_flat(pixels), *fixed)
+            return fields
 
-        def work(begin: int, end: int) -> None:
-            demodulate(pairs, frames, *self._plan, begin, end, *self._lengths)
+        def convert(begin: int, end: int) -> None:
+            for k in range(begin // bands, -(-end // bands)):
+                here = max(begin - k * bands, 0), min(end - k * bands, bands)
+                converted = self._converted(pixels[k], *here)
+                kernel(pairs[k : k + 1], *_flat(converted[None]), *fixed, *here)
 
-        bands = len(frames) * -(-self.grid_shape[0] // self._band)
-        edges = [bands * k // self._threads for k in range(self._threads + 1)]
-        stretches = [edge for edge in pairwise(edges) if edge[1] > edge[0]]
-        if len(stretches) == 1:
-            work(*stretches[0])
-        else:
-            for run in [_pool(self._threads).submit(work, *edge) for edge in stretches]:
-                run.result()
+        share(convert, len(frames) * bands, self._threads)
         return fields
+
+    def _converted(self, frame: NDArray[Any], begin: int, end: int) -> NDArray[np.float32]:
+        """A frame with the rows of some bands as float32, in memory that this thread keeps."""
+        if not hasattr(self._kept, "frame"):
+            self._kept.frame = np.empty(frame.shape, np.float32)
+        kept: NDArray[np.float32] = self._kept.frame
+        starts, window = self.taps.down.starts, self.taps.down.window
+        last = min(end * self._band, len(starts)) - 1
+        rows = slice(starts[begin * self._band], starts[last] + window)
+        np.copyto(kept[rows], frame[rows], casting="unsafe")
+        return kept
+
+
+def _readable(pixels: NDArray[Any]) -> bool:
+    """Whether the kernel can read pixels where they are."""
+    size = pixels.itemsize
+    return (
+        pixels.dtype in (np.uint8, np.uint16, np.float32)
+        and pixels.flags.aligned
+        and pixels.strides[2] == size
+        and all(step >= 0 and step % size == 0 for step in pixels.strides)
+    )
+
+
+def _flat(pixels: NDArray[Any]) -> tuple[NDArray[Any], int, int]:
+    """All memory from the first pixel to the last, and the steps from frame to frame and row."""
+    to_frame, to_row = (step // pixels.itemsize for step in pixels.strides[:2])
+    frames, rows, columns = pixels.shape
+    size = (max(frames, 1) - 1) * to_frame + (rows - 1) * to_row + columns
+    flat = np.lib.stride_tricks.as_strided(
+        pixels, (size if frames else 0,), (pixels.itemsize,), writeable=False
+    )
+    return flat, to_frame, to_row
 
 
 def sufficient_taps(
@@ -195,15 +234,3 @@ def _chunk(reach: int, decimation: int, most: int) -> int:
     points = reach // decimation
     fitting = [n for n in range(1, points + 1) if points % n == 0 and n * decimation <= most]
     return decimation * max(fitting, default=1)
-
-
-def _processors() -> int:
-    import numba
-
-    config: Any = numba.config
-    return int(config.NUMBA_NUM_THREADS)
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="demodulation")

@@ -29,16 +29,21 @@ _at = np.uint64  # an index that is never negative, which lets loops become vect
 def _unpack(
     tile: NDArray[np.float32],
     frame: NDArray[Any],
+    step: int,
     top: int,
     bottom: int,
     left: int,
     count: int,
     phases: tuple[int, ...],
 ) -> None:
-    """Bring `count` grid points' pixels of the rows from `top` to `bottom` to the tile."""
+    """Bring `count` grid points' pixels of the rows from `top` to `bottom` to the tile.
+
+    Rows of the frame begin `step` pixels apart.
+    """
     wide = len(phases) * BLOCK
     for row in range(top, bottom):
-        pixels = frame[row, len(phases) * left : len(phases) * (left + count)]
+        first = row * step + len(phases) * left
+        pixels = frame[first : first + len(phases) * count]
         unpacked = tile[(row - top) * wide : (row - top + 1) * wide]
         for k in range(count):
             for p in range(len(phases)):
@@ -190,7 +195,9 @@ def _turn(
 @njit(nogil=True, error_model="numpy", cache=True)
 def demodulate(
     fields: NDArray[np.float32],
-    frames: NDArray[Any],
+    pixels: NDArray[Any],
+    frame_step: int,
+    row_step: int,
     down: NDArray[np.float32],
     down_starts: NDArray[np.int64],
     down_borders: NDArray[np.int64],
@@ -202,17 +209,19 @@ def demodulate(
     across_skewed: NDArray[np.float32],
     across_wave: NDArray[np.complex64],
     band: int,
-    begin: int,
-    end: int,
     phases: tuple[int, ...],
     down_chunk: tuple[int, ...],
     across_chunk: tuple[int, ...],
+    begin: int,
+    end: int,
 ) -> None:
     """Fields of frames, for the bands from `begin` to `end`, counted through all frames.
 
     Args:
         fields: `[frame, grid row, 2 grid column]`, real and imaginary parts in turn; written.
-        frames: `[frame, row, column]`, uint8, uint16 or float32.
+        pixels: uint8, uint16 or float32, all from the first frame's first to the last one's last.
+        frame_step: Pixels from one frame's first to the next one's.
+        row_step: Pixels from one row's first to the next one's.
         down: Taps down the columns, `[real or imaginary, 0 to reach]`.
         down_starts: `[grid row]`, first pixel of its window.
         down_borders: `[grid row]`, which of `down_skewed` it takes, or -1 for `down`.
@@ -224,11 +233,11 @@ def demodulate(
         across_skewed: `[border, real or imaginary, column of the window]`.
         across_wave: `[grid column]`.
         band: Grid rows that are taken at a time.
-        begin: First band.
-        end: One beyond the last.
         phases: As many as the decimation.
         down_chunk: As many as the taps on one side of `down` that are taken at a time.
         across_chunk: The same of `across`.
+        begin: First band.
+        end: One beyond the last.
     """
     decimation = len(phases)
     wide = decimation * BLOCK
@@ -244,7 +253,7 @@ def demodulate(
     turns = across_wave.view(np.float32)
     bands = -(-grid_rows // band)
     for unit in range(begin, end):
-        frame, out = frames[unit // bands], fields[unit // bands]
+        frame, out = pixels[unit // bands * frame_step :], fields[unit // bands]
         first_row = unit % bands * band
         rows = min(band, grid_rows - first_row)
         top = down_starts[first_row]
@@ -254,19 +263,19 @@ def demodulate(
             count = inner * (block + 1) // blocks - left
             points = min(count + 2 * margin, grid_columns)
             padded = -(-points // _VECTOR) * _VECTOR
-            _unpack(tile, frame, top, bottom, left, points, phases)
+            _unpack(tile, frame, row_step, top, bottom, left, points, phases)
             for p in range(decimation):
                 for j in range(rows):
                     row = first_row + j
-                    pixels = tile[(down_starts[row] - top) * wide + p * BLOCK :]
+                    filtered = tile[(down_starts[row] - top) * wide + p * BLOCK :]
                     real_line = lines[j, p * BLOCK :]
                     imaginary_line = lines[j, wide + p * BLOCK :]
                     border = down_borders[row]
                     if border < 0:
-                        _down(real_line, imaginary_line, pixels, down, padded, phases, down_chunk)
+                        _down(real_line, imaginary_line, filtered, down, padded, phases, down_chunk)
                     else:
                         _down_at_border(
-                            real_line, imaginary_line, pixels, down_skewed[border], points, wide
+                            real_line, imaginary_line, filtered, down_skewed[border], points, wide
                         )
             for j in range(rows):
                 row = first_row + j

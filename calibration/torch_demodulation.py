@@ -43,7 +43,7 @@ class TorchDemodulator(Demodulator):
     ) -> None:
         import torch
 
-        super().__init__(frame_shape, carrier, decimation=decimation)
+        super().__init__(frame_shape, carrier, decimation=decimation, threads=1)
         try:
             self._device = torch.device(device)
             self._mask_there = torch.from_numpy(self._mask).to(self._device)
@@ -67,7 +67,8 @@ class TorchDemodulator(Demodulator):
     def _demodulate(self, block: Frames) -> NDArray[np.complex64]:
         import torch
 
-        if block.dtype.kind == "f" or not block.flags.writeable or block.dtype.itemsize > 2:
+        kept = block.dtype.kind != "f" and block.dtype.itemsize <= 2 and block.dtype.isnative
+        if not kept or not block.flags.writeable:
             block = block.astype(np.float32)
         frames = torch.from_numpy(np.ascontiguousarray(block)).to(self._device).to(torch.float32)
         to_frequencies = torch.fft.rfft if self._across.within_half else torch.fft.fft

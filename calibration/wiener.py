@@ -106,6 +106,11 @@ class AxisTaps:
     skewed: NDArray[np.complex128]
 
     @property
+    def window(self) -> int:
+        """Pixels that a grid point takes."""
+        return int(self.skewed.shape[1])
+
+    @property
     def noise_gain(self) -> float:
         """Sum of |tap|^2, averaged over the grid."""
         of_rows = np.sum(np.abs(self.skewed) ** 2, axis=1)

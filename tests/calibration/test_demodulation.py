@@ -1,12 +1,18 @@
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from calibration.carrier import Carrier
-from calibration.demodulation import EDGE, Demodulator
+from calibration.demodulation import EDGE, Demodulator, middle
 from calibration.errors import FramesError
+from calibration.separable_demodulation import SeparableDemodulator
+from calibration.torch_demodulation import TorchDemodulator
 from opu_driver.errors import SettingError
+
+TorchOnCpu = functools.partial(TorchDemodulator, device="cpu")
 
 
 def carrier_at(row: float, column: float, radius: float = 0.12) -> Carrier:
@@ -40,6 +46,7 @@ def by_definition(frame, carrier, d):
         ((96, 160), carrier_at(0.3611, 0.0042)),
         ((60, 50), carrier_at(0.313, 0.302, 0.1)),
         ((544, 512), carrier_at(0.27, 0.25)),
+        ((127, 101), carrier_at(0.27, 0.25)),
     ],
 )
 def test_is_the_fourier_sum(shape, carrier, dtype):
@@ -49,7 +56,7 @@ def test_is_the_fourier_sum(shape, carrier, dtype):
     fields = demodulator(frames)
     assert fields.dtype == np.complex64
     assert fields.shape == (3, *demodulator.grid_shape)
-    for field, frame in zip(fields, frames, strict=True):
+    for field, frame in zip(fields, frames[:, *middle(shape, demodulator.decimation)], strict=True):
         assert relative(field, by_definition(frame, carrier, demodulator.decimation)) < 2e-6
 
 
@@ -61,6 +68,17 @@ def test_a_grid_of_modes():
     assert Demodulator((1088, 2048), carrier_at(0.27, 0.25)).n_modes == 272 * 512
     needs_all = carrier_at(0.27, 0.25, 0.26)
     assert Demodulator((127, 128), needs_all).decimation == 1
+
+
+@pytest.mark.parametrize("kind", [Demodulator, SeparableDemodulator, TorchOnCpu])
+def test_any_region_has_a_grid_in_its_middle(kind):
+    """What no grid cell covers is left out, half of it on either side."""
+    assert kind((2051, 2447), carrier_at(0.3, 0.3)).grid_shape == (512, 611)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 127, 130), dtype=np.uint8)
+    demodulator = kind((127, 130), carrier_at(0.3, 0.3))
+    assert demodulator.grid_shape == (31, 32)
+    inner = kind((124, 128), carrier_at(0.3, 0.3))(frames[:, 1:125, 1:129])
+    assert np.array_equal(demodulator(frames), inner)
 
 
 @settings(max_examples=30)
@@ -125,21 +143,27 @@ def test_linear_and_frame_by_frame(seed, factor):
     assert np.allclose(demodulator(a), one_by_one, atol=1e-6)
 
 
+def test_threads_change_nothing():
+    frames = np.random.default_rng(4).integers(0, 256, (30, 128, 128), dtype=np.uint8)
+    alone, several = (
+        Demodulator((128, 128), carrier_at(0.27, 0.25), threads=n)(frames) for n in (1, 3)
+    )
+    assert np.array_equal(alone, several)
+
+
 def test_no_frames():
     assert Demodulator((64, 64), carrier_at(0.27, 0.25))(np.zeros((0, 64, 64))).shape[0] == 0
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("decimation", [0, -4, 3, 8])
+    @pytest.mark.parametrize("decimation", [0, -4, 5, 8])
     def test_decimation(self, decimation):
-        with pytest.raises(SettingError, match="can be decimated by 1, 2, 4"):
+        with pytest.raises(SettingError, match="can be decimated by 1 to 4"):
             Demodulator((128, 128), carrier_at(0.27, 0.25), decimation=decimation)
 
-    def test_a_region_that_only_every_pixel_divides(self):
-        carrier = carrier_at(0.27, 0.25)
-        with pytest.raises(SettingError, match="101 x 97 .*a region of 100 x 96"):
-            Demodulator((101, 97), carrier)
-        assert Demodulator((101, 97), carrier, decimation=1).n_modes == 101 * 97
+    def test_no_threads(self):
+        with pytest.raises(SettingError, match="threads = 0"):
+            Demodulator((64, 64), carrier_at(0.27, 0.25), threads=0)
 
     @pytest.mark.parametrize(
         "frames",

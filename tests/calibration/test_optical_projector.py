@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from calibration.errors import (
     DriftError,
     StaleCalibrationError,
 )
+from calibration.map_fidelity import MapCheck
 from calibration.projector import OpticalProjector
 from opu_driver import simulated_bench
 from opu_driver.bench import MARKERS, Bench
@@ -33,6 +35,7 @@ from opu_driver.errors import (
     SaturationError,
     SettingError,
 )
+from opu_driver.layout import Layout
 
 SEED = 1  # of the bench that the shared calibrations were made on
 
@@ -345,7 +348,7 @@ def test_the_fidelity_told_is_that_of_the_projections(
     with simulated_bench("realistic", SEED, decorrelation=1e-6) as bench:
         scene = bench.camera._scene
         scene.wait(frames / scene.settings.drift_rate_hz)
-        projector = OpticalProjector(bench, realistic_calibration)
+        projector = OpticalProjector(bench, realistic_calibration, min_fidelity=0.9)
         outputs = projector.project(codes)
         correlation, _ = agreement(outputs, realistic_calibration.twin().project(codes))
         assert projector.last is not None
@@ -353,6 +356,47 @@ def test_the_fidelity_told_is_that_of_the_projections(
         assert correlation == pytest.approx(math.sqrt(fidelity / (1 + 1 / snr)), abs=0.002)
         assert projector.totals()["map_fidelity"] <= fidelity
         assert fidelity == pytest.approx(1 - 1e-6 * frames, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("lit", "told"),
+    [(0, r"fidelity of 0\.0000 to the calibrated map"), (5, "to the calibrated map")],
+)
+def test_codes_whose_light_is_lost_are_noticed(
+    bench: Bench, projector: OpticalProjector, monkeypatch: pytest.MonkeyPatch, lit: int, told: str
+) -> None:
+    """By a modulator that shows references as it should, but no more than some inputs of codes."""
+    render = Layout.render
+
+    def losing(layout: Layout, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if layout.n_inputs > 1:  # the reference has one
+            bits = bits * (np.arange(layout.n_inputs) < lit).astype(np.uint8)
+        return render(layout, bits)
+
+    monkeypatch.setattr(Layout, "render", losing)
+    with pytest.raises(DecorrelationError, match=told):
+        projector.project(ternary(20))
+    assert bench.exposures > 40  # it was shown
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_an_amplitude_that_is_not_the_maps_is_noticed(
+    bench: Bench, realistic_calibration: Calibration, factor: float
+) -> None:
+    """The fidelity is blind to it."""
+    other = replace(realistic_calibration, T=np.float32(1 / factor) * realistic_calibration.T)
+    with pytest.raises(DecorrelationError, match=rf"have {factor:.1g}.* of the amplitude"):
+        OpticalProjector(bench, other).project(ternary(20))
+    OpticalProjector(bench, other, track_drift=False).project(ternary(20))  # for comparisons
+
+
+def test_what_is_too_dim_to_tell_is_not_refused(realistic_calibration: Calibration) -> None:
+    """Few modes of one input, with less light than noise: no verdict, but the noise is told."""
+    check = MapCheck(realistic_calibration)
+    planes = BitPlanes.of(torch.eye(1, 10), 10)
+    noise = 100 * float(np.mean(np.abs(check.predicted(planes)) ** 2))
+    told = check.judge(planes, np.zeros((1, len(check.modes)), np.complex64), noise)
+    assert not told.told
 
 
 def renew(bench: Bench) -> Calibration:
@@ -448,6 +492,25 @@ def test_an_expired_calibration_is_refused(
     old = replace(realistic_calibration, expires_at="2001-01-01T00:00:00+00:00")
     with pytest.raises(StaleCalibrationError, match="expired"):
         OpticalProjector(bench, old)
+
+
+def test_a_calibration_that_expires_while_it_is_used(
+    bench: Bench, realistic_calibration: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Tomorrow:
+            return cls.fromisoformat(realistic_calibration.expires_at) + timedelta(seconds=1)
+
+    new = replace(realistic_calibration, expires_at="2999-01-01T00:00:00+00:00")
+    projector = OpticalProjector(bench, realistic_calibration)
+    renewed = OpticalProjector(bench, realistic_calibration, recalibrate=lambda _: new)
+    monkeypatch.setattr("calibration.projector.datetime", Tomorrow)
+    with pytest.raises(StaleCalibrationError, match="expired at"):
+        projector.project(ternary(2))
+    assert bench.exposures == 0
+    renewed.project(ternary(2))
+    assert renewed.calibration.expires_at == new.expires_at
 
 
 def test_a_carrier_that_has_jumped_is_noticed(realistic_calibration: Calibration) -> None:
