@@ -8,19 +8,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration import drift, quality
+from calibration import drift, quality, trigger_line
 from calibration.carrier import Carrier, find_carrier
+from calibration.checkup_finding import Finding, Verdict, failed, finding, judged
 from calibration.demodulation import Demodulator
 from opu_driver.bench import Bench
 from opu_driver.camera import FrameBlock
-from opu_driver.errors import FrameError, OpuError
-from opu_driver.layout import Layout
+from opu_driver.errors import OpuError
+from opu_driver.modulator import Patterns
 
 Progress = Callable[[str, int, int], None]
 """Told (stage, done, total)."""
@@ -28,37 +29,9 @@ Progress = Callable[[str, int, int], None]
 _INPUTS = 64
 _RUN = 128
 _REPEATS = 8
+_EXPOSURES = (0.25, 0.5, 0.75, 1.0)  # of the fitted one: grey values from 1/32 of full scale to 1/8
 _LOOKS = 60  # at the field, while its stability is watched
 _NEIGHBOURS = 4  # all-on exposures a look: their scatter is the noise
-
-
-class Verdict(StrEnum):
-    """How a finding stands to its limit."""
-
-    PASS = "pass"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        name: What.
-        value: What was found, with its unit, for people.
-        number: The same as a number; None where it is none.
-        limit: What it should be, for people.
-        verdict: How it stands to that.
-        advice: What to do about it; empty if all is well.
-    """
-
-    name: str
-    value: str
-    number: float | None
-    limit: str
-    verdict: Verdict
-    advice: str = ""
 
 
 def checkup(
@@ -76,16 +49,31 @@ def checkup(
         seed: Seed of the random patterns.
         progress: Is told how far the watch is.
     """
-    layout = bench.layout(_INPUTS)
-    half_lit = layout.render(_bits(seed, _RUN))
+    half_lit = bench.layout(_INPUTS).render(_bits(seed, _RUN))
     yield from _devices(bench)
+    yield _firmware(bench)
     yield from _laser(bench)
+    yield from _tried("trigger line", _edges(bench))
+    rates = list(_tried("trigger rate", _rate(bench)))
+    yield from rates
+    with ExitStack() as restored:
+        if rates[-1].verdict is not Verdict.PASS and rates[-1].number:
+            # What comes next is not about the line.
+            restored.enter_context(trigger_line.no_faster_than(bench, 0.95 * rates[-1].number))
+        yield from _in_light(bench, half_lit, stability_s, seed, progress or _silent)
+
+
+def _in_light(
+    bench: Bench, half_lit: Patterns, stability_s: float, seed: int, tell: Progress
+) -> Iterator[Finding]:
+    """What can be seen once every edge gives its frame."""
     yield from _tried("dark level", _dark_level(bench))
     exposure = list(_tried("exposure", _exposure(bench, half_lit[:8])))
     yield from exposure
     if exposure[-1].number is None:
         return
-    yield from _tried("trigger rate", _trigger(bench, half_lit))
+    yield from _tried("linearity of grey values", _grey_linearity(bench, half_lit[:8]))
+    yield from _tried("frame to pattern", _timing(bench, half_lit))
     try:
         carrier = find_carrier(
             bench.expose(half_lit[:8]),
@@ -94,11 +82,11 @@ def checkup(
         )
         demodulate = Demodulator(bench.settings.region.shape, carrier)
     except OpuError as error:
-        yield _failed("carrier", error)
+        yield failed("carrier", error)
         return
     yield from _fringes(carrier)
-    yield from _tried("interference", _interference(bench, demodulate, layout, seed))
-    yield from _tried("stability", _stability(bench, demodulate, stability_s, progress or _silent))
+    yield from _tried("interference", _interference(bench, demodulate, seed))
+    yield from _tried("stability", _stability(bench, demodulate, stability_s, tell))
 
 
 def _tried(name: str, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -106,11 +94,7 @@ def _tried(name: str, findings: Iterator[Finding]) -> Iterator[Finding]:
     try:
         yield from findings
     except OpuError as error:
-        yield _failed(name, error)
-
-
-def _failed(name: str, error: OpuError) -> Finding:
-    return Finding(name, "not measured", None, "can be measured", Verdict.FAIL, str(error))
+        yield failed(name, error)
 
 
 def _silent(stage: str, done: int, total: int) -> None: ...
@@ -120,32 +104,12 @@ def _bits(seed: int, count: int) -> NDArray[np.uint8]:
     return np.random.default_rng([seed, 3]).integers(0, 2, (count, _INPUTS), np.uint8)
 
 
-def _judged(
-    name: str,
-    number: float,
-    value: str,
-    limits: tuple[float, float],
-    limit: str,
-    advice: str,
-    *,
-    at_least: bool = False,
-) -> Finding:
-    """A finding against two limits: beyond the first a warning, beyond the second a failure."""
-    sign = -1.0 if at_least else 1.0
-    warn, fail = (sign * edge for edge in limits)
-    verdict = Verdict.PASS
-    if not sign * number <= warn:
-        verdict = Verdict.WARN if sign * number <= fail else Verdict.FAIL
-    return Finding(name, value, number, limit, verdict, "" if verdict is Verdict.PASS else advice)
-
-
 def _devices(bench: Bench) -> Iterator[Finding]:
     for kind, who in bench.identities.items():
-        firmware = f", firmware {who.firmware}" if who.firmware else ""
         told = bool(who.vendor and who.model and who.serial)
         yield Finding(
             kind,
-            f"{who}{firmware}",
+            str(who),
             None,
             "says who it is",
             Verdict.PASS if told else Verdict.WARN,
@@ -153,10 +117,22 @@ def _devices(bench: Bench) -> Iterator[Finding]:
         )
 
 
+def _firmware(bench: Bench) -> Finding:
+    """Devices that tell none are nothing that a lab could mend."""
+    told = {kind: who.firmware for kind, who in bench.identities.items()}
+    return Finding(
+        "firmware",
+        ", ".join(f"{kind} {version or 'not told'}" for kind, version in told.items()),
+        sum(map(bool, told.values())),
+        "for the record: what each device tells",
+        Verdict.PASS,
+    )
+
+
 def _laser(bench: Bench) -> Iterator[Finding]:
     status = bench.laser.status
     yield Finding(
-        "laser",
+        "leave to emit",
         status.obstacle or f"ready, {bench.power_mw:g} mW set",
         bench.power_mw,
         "interlock closed, key on, no fault",
@@ -170,7 +146,7 @@ def _dark_level(bench: Bench) -> Iterator[Finding]:
     black, full = bench.camera.black_level, bench.camera.saturation_level
     mean = float(frames.mean())
     noise = float(frames.std(axis=0, ddof=1).mean())
-    yield _judged(
+    yield judged(
         "dark level",
         abs(mean - black) / full,
         f"{mean:.2f} grey values (the camera says {black:.2f}), noise {noise:.2f}",
@@ -183,7 +159,7 @@ def _dark_level(bench: Bench) -> Iterator[Finding]:
 
 def _exposure(bench: Bench, patterns: NDArray[np.uint8]) -> Iterator[Finding]:
     advice = bench.fit_exposure(np.concatenate([patterns, bench.layout(1).all_on()]))
-    yield _judged(
+    yield judged(
         "saturation",
         advice.saturated_fraction,
         f"{advice.saturated_fraction:.2g} of the pixels at {advice.settings.exposure_us:.4g} us",
@@ -193,56 +169,89 @@ def _exposure(bench: Bench, patterns: NDArray[np.uint8]) -> Iterator[Finding]:
     )
 
 
-def _trigger(bench: Bench, patterns: NDArray[np.uint8]) -> Iterator[Finding]:
-    """Whether every edge gives its frame, how late, at which rate, and by which clock."""
-    limit = "a frame for every edge"
-    fitted, fastest_hz = bench.settings, bench.rate_hz
-    first_error: OpuError | None = None
-    for slowdown in (1, 2, 4, 8):
-        delay_us = slowdown * 1e6 / fastest_hz - fitted.exposure_us if slowdown > 1 else None
-        try:
-            if delay_us is not None:
-                bench.configure(replace(fitted, trigger_delay_us=delay_us))
-            rate_hz = bench.rate_hz
-            sequences = list(bench.stream([patterns]))
-        except FrameError as error:
-            first_error = first_error or error
-            continue
-        finally:
-            bench.configure(fitted)
-        lag = bench.frame_offset or 0
-        yield Finding(
-            "frame to pattern",
-            f"{lag} frames late" if lag else "no frame late",
-            lag,
-            "the same frame; a constant lag is made up for",
-            Verdict.WARN if lag else Verdict.PASS,
-            "The camera is exposed once before the first pattern: look at the trigger line's idle "
-            "level and at the modulator's trigger output."
-            if lag
-            else "",
+def _edges(bench: Bench) -> Iterator[Finding]:
+    """Whether every edge gives its frame."""
+    counted = trigger_line.count(bench)
+    where = "" if counted.slip is None else f"; they go wrong from frame {counted.slip} on"
+    lost = f", {counted.lost} lost on the way" if counted.lost else ""
+    frames = f"{counted.frames} frames{lost}"
+    if trigger_line.stepped(bench):
+        value = f"no line, stepped by software: {counted.edges} steps, {frames}"
+        advice = (
+            "The camera does not answer its software trigger each time: see its cable and driver."
         )
-        yield Finding(
-            "trigger rate",
-            f"{rate_hz:,.0f} Hz, {len(patterns)} patterns without loss",
-            rate_hz,
-            limit,
-            Verdict.PASS if slowdown == 1 else Verdict.WARN,
-            ""
-            if first_error is None
-            else f"At a higher rate frames were lost ({first_error}) Look at the trigger line.",
+    else:
+        value = f"{counted.edges} edges, {frames} at {counted.rate_hz:,.0f} Hz{where}"
+        advice = (
+            "The camera sees edges that nobody gave: terminate the line, raise its threshold, or "
+            "set the camera's debouncer."
+            if counted.frames > counted.edges
+            else "Look at the line's level and length of pulse, at the camera's trigger source and "
+            "edge, and at the trigger rate below."
         )
-        yield _clock(sequences, rate_hz)
-        return
-    if first_error is not None:
-        raise first_error
+    yield finding(
+        "trigger line",
+        value,
+        counted.frames - counted.edges,
+        "a frame for every edge",
+        Verdict.PASS if counted.whole else Verdict.FAIL,
+        advice,
+    )
 
 
-def _clock(sequences: Sequence[FrameBlock], rate_hz: float) -> Finding:
+def _rate(bench: Bench) -> Iterator[Finding]:
+    """How fast patterns can follow each other without loss."""
+    own_hz = bench.rate_hz
+    top = trigger_line.top_rate(bench)
+    number = top.rate_hz
+    if trigger_line.stepped(bench):
+        value = f"{number:,.1f} Hz without loss, stepped by software"
+        limit, reached = "a frame for every step", bool(number)
+    else:
+        value = f"{number:,.0f} Hz without loss, at {top.exposure_us:.4g} us"
+        limit = f"what modulator and camera allow, {top.ceiling_hz:,.0f} Hz"
+        reached = top.worst is None
+    if not number:
+        value = "frames are lost at every rate"
+    worst = "" if top.worst is None else f"{top.worst.frames} frames for {top.worst.edges} edges "
+    yield finding(
+        "trigger rate",
+        value,
+        number,
+        limit,
+        # As fast as it was set to is enough to work with.
+        Verdict.PASS if reached else Verdict.WARN if number >= own_hz else Verdict.FAIL,
+        f"There were {worst}at {top.worst.rate_hz if top.worst else 0:,.0f} Hz. Stay below "
+        f"{number:,.0f} Hz by a longer exposure or trigger_delay_us, read a smaller region, or "
+        "look at the trigger line."
+        if number
+        else "Look at the trigger line before anything else.",
+    )
+
+
+def _timing(bench: Bench, patterns: Patterns) -> Iterator[Finding]:
+    """How late frames are, in frames and by the camera's clock."""
+    sequences = list(bench.stream([patterns]))
+    lag = bench.frame_offset or 0
+    delay_us = bench.settings.trigger_delay_us
+    yield finding(
+        "frame to pattern",
+        f"{f'{lag} frames late' if lag else 'no frame late'}, exposed {delay_us:.4g} us after the "
+        f"{'step' if trigger_line.stepped(bench) else 'edge'}",
+        lag,
+        "the same frame; a constant lag is made up for",
+        Verdict.WARN if lag else Verdict.PASS,
+        "The camera is exposed once before the first pattern: look at the trigger line's idle "
+        "level and at the modulator's trigger output.",
+    )
+    if not trigger_line.stepped(bench):  # steps have no period
+        yield from _clock(sequences, bench.rate_hz)
+
+
+def _clock(sequences: Sequence[FrameBlock], rate_hz: float) -> Iterator[Finding]:
     limit = "within 0.1 % of the modulator's"
-    times = np.concatenate([sequence.timestamps_us for sequence in sequences])
-    if np.isnan(times).any():
-        return Finding(
+    if any(np.isnan(sequence.timestamps_us).any() for sequence in sequences):
+        yield Finding(
             "clocks",
             "the camera keeps no time",
             None,
@@ -250,17 +259,74 @@ def _clock(sequences: Sequence[FrameBlock], rate_hz: float) -> Finding:
             Verdict.WARN,
             "Lost triggers can then be told by the frame counter and the markers alone.",
         )
-    periods = np.diff(times) * rate_hz / 1e6
-    off = float(np.median(periods) - 1)
-    scatter = float(periods.std())
-    return _judged(
+        return
+    period_us = 1e6 / rate_hz
+    intervals_us = np.concatenate([np.diff(sequence.timestamps_us) for sequence in sequences])
+    jitter_us = float(intervals_us.std())
+    yield judged(
+        "frame jitter",
+        jitter_us,
+        f"{jitter_us:.3f} us rms; a frame every {np.mean(intervals_us):,.3f} us, a pattern every "
+        f"{period_us:,.3f} us",
+        (0.01 * period_us, 0.1 * period_us),
+        "1 % of the modulator's period",
+        "Exposures do not follow their edges evenly: use the hardware trigger without the camera's "
+        "debouncer or queue, and look for edges that ring.",
+    )
+    off = float(np.median(intervals_us) / period_us - 1)
+    yield judged(
         "clocks",
         abs(off),
-        f"{round(1e6 * off):+d} ppm, jitter {1e6 * scatter / rate_hz:.2g} us",
+        f"{round(1e6 * off):+d} ppm",
         (1e-3, 1e-2),
         limit,
         "Camera and modulator disagree about time: look for missed or doubled triggers, or a "
         "modulator that rounds its picture time.",
+    )
+
+
+def _grey_linearity(bench: Bench, patterns: Patterns) -> Iterator[Finding]:
+    """Whether grey values above the dark ones are proportional to the exposure time.
+
+    Light is proportional to time, so this is the camera's response. (EMVA Standard 1288 fits a
+    line with an offset; here it goes through the dark level, measured at each exposure.)
+    """
+    name, limit = "linearity of grey values", "2 % or less, of grey values against exposure time"
+    fitted = bench.settings
+    shortest_us, _ = bench.camera.exposure_limits_us
+    wanted = (max(part * fitted.exposure_us, shortest_us) for part in _EXPOSURES)
+    times_us = sorted({bench.camera.nearest_exposure_us(wanted_us) for wanted_us in wanted})
+    if len(times_us) < 3 or times_us[-1] < 1.3 * times_us[0]:
+        yield Finding(
+            name,
+            f"not measured: at {fitted.exposure_us:.4g} us there is hardly a shorter exposure",
+            None,
+            limit,
+            Verdict.WARN,
+            "Lower the laser power, so that a longer exposure is fitted, and look again.",
+        )
+        return
+    settings = [replace(fitted, exposure_us=exposure_us) for exposure_us in times_us]
+    try:
+        dark, lit = [], []
+        for each in settings:
+            bench.configure(each)
+            dark.append(float(bench.dark_frames(_REPEATS).mean(dtype=np.float64)))
+        for each in settings:
+            bench.configure(each)
+            lit.append(float(bench.expose(patterns).mean(dtype=np.float64)))
+    finally:
+        bench.configure(fitted)
+    slopes = (np.array(lit) - np.array(dark)) / np.array(times_us)
+    off = float(np.abs(slopes / slopes.mean() - 1).max())
+    yield judged(
+        name,
+        off,
+        f"{off:.2%} off at most, from {times_us[0]:.4g} to {times_us[-1]:.4g} us",
+        (0.02, 0.1),
+        limit,
+        "Turn off the camera's gamma, automatic gain and tone curve, and see that the laser's "
+        "power is steady; very short exposures may differ from what the camera says.",
     )
 
 
@@ -275,7 +341,7 @@ def _fringes(carrier: Carrier) -> Iterator[Finding]:
         if carrier.modulus >= 3 * carrier.radius
         else "The sideband lies in |S|^2: tilt the reference more, or strengthen it.",
     )
-    yield _judged(
+    yield judged(
         "speckle grain",
         carrier.grain,
         f"{carrier.grain:.2f} pixels",
@@ -286,9 +352,8 @@ def _fringes(carrier: Carrier) -> Iterator[Finding]:
     )
 
 
-def _interference(
-    bench: Bench, demodulate: Demodulator, layout: Layout, seed: int
-) -> Iterator[Finding]:
+def _interference(bench: Bench, demodulate: Demodulator, seed: int) -> Iterator[Finding]:
+    layout = bench.layout(_INPUTS)
     owner = np.random.default_rng([seed, 4]).integers(0, 3, _INPUTS)
     one_look = np.concatenate(
         [
@@ -307,7 +372,7 @@ def _interference(
     noise = float(np.var(steady, axis=0, ddof=1).mean()) / _REPEATS
     grey = float(sequence.frames[3 :: len(one_look)].mean(dtype=np.float64))
     visibility = quality.visibility(both - off, grey - bench.camera.black_level)
-    yield _judged(
+    yield judged(
         "fringe visibility",
         visibility,
         f"{visibility:.1%}",
@@ -319,8 +384,8 @@ def _interference(
     )
     deviation = float(np.mean(np.abs(a + b - both - off) ** 2)) - 4 * noise
     linear = math.sqrt(max(deviation, 0.0) / float(np.mean(np.abs(both - off) ** 2)))
-    yield _judged(
-        "linearity",
+    yield judged(
+        "linearity of fields",
         linear,
         f"{linear:.2%} off, noise taken out",
         (0.03, 0.1),
@@ -330,7 +395,7 @@ def _interference(
     )
     modulated = float(np.mean(np.abs(whole - off) ** 2))
     share = modulated / (modulated + float(np.mean(np.abs(off) ** 2)))
-    yield _judged(
+    yield judged(
         "modulated light",
         share,
         f"{share:.1%} of the signal arm's light",
@@ -367,7 +432,7 @@ def _stability(
     steps = np.abs(np.angle(gains[1:] / gains[:-1]).reshape(-1))
     within = np.delete(steps, np.s_[_NEIGHBOURS - 1 :: _NEIGHBOURS])
     step = float(np.sqrt(np.mean(within**2)))
-    yield _judged(
+    yield judged(
         "phase, frame to frame",
         step,
         f"{step:.2g} rad rms",
@@ -377,7 +442,7 @@ def _stability(
         "what happens within a frame or two.",
     )
     swing = float(np.abs(gains).std() / np.abs(gains).mean())
-    yield _judged(
+    yield judged(
         "signal, over the watch",
         swing,
         f"{swing:.2%} rms",
@@ -388,7 +453,7 @@ def _stability(
     noise = drift.noise(looks[0], drift.factors(looks[0], looks[0][0]))
     fidelity = drift.fidelity(fields, np.mean(looks[0], axis=0), noise)
     last = float(fidelity[-_NEIGHBOURS:].mean())
-    yield _judged(
+    yield judged(
         "fidelity, at its end",
         last,
         f"{last:.4f} after {stability_s:g} s",

@@ -20,7 +20,7 @@ from tools.json_file import JsonOption, write_json, write_text
 from tools.terminal import results, stages
 
 if TYPE_CHECKING:
-    from calibration.checkup import Finding
+    from calibration.checkup_finding import Finding
 
 _COLUMNS = ("", "found", "should be", "verdict", "advice")
 _STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red"}
@@ -44,7 +44,8 @@ def doctor(
 
     Ends with 0 if nothing failed, warnings or not, and with 1 otherwise.
     """
-    from calibration.checkup import Verdict, checkup
+    from calibration.checkup import checkup
+    from calibration.checkup_finding import Verdict
     from opu_driver.errors import InputError
     from tools.output_path import require_writable
 
