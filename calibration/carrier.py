@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,10 +16,13 @@ from calibration.errors import (
     LowVisibilityError,
     NoCarrierError,
     OrdersOverlapError,
+    PlaneFringesError,
     UndersampledGrainError,
 )
+from calibration.saturation import refuse_clipped
 from calibration.sideband import Sideband
 from calibration.spectrum import HANN_ALIKE, Spectrum, tiles
+from calibration.tone import find_tone, tone_share
 from opu_driver.camera import Frames
 from opu_driver.errors import LowSignalError, SaturationError
 
@@ -36,6 +39,11 @@ MAX_RADIUS = 0.25
 """Sideband radius of a grain of two pixels; two wider discs find no room in any spectrum."""
 
 _SMALLEST = 32  # pixels a side
+_PLANE = 0.35  # of the power around a tone; the strongest of speckle has 0.1 to 0.2
+_PLANE_BESIDE_A_DISC = 0.9  # where a disc was found, or all rows or columns may flicker
+_SMALLEST_RADIUS = 0.0234  # of a disc that is sought, cycles/pixel
+_SLOW_BINS = 8.0  # what changes no faster over a frame is its illumination, or speckle
+_COLD = 0.998  # of the pixels are no hot ones
 _LEAST_LIGHT = 0.01  # of full scale: below it, darkness is why there is no carrier
 
 
@@ -94,7 +102,8 @@ def find_carrier(
 
     Raises:
         FramesError: Frames of the wrong shape, or with values that are not finite.
-        SaturationError: More than `MAX_SATURATED_FRACTION` of the pixels are full.
+        SaturationError: More than `MAX_SATURATED_FRACTION` of the pixels are full, or cut off at
+            a lower value.
         LowSignalError: No carrier, and hardly any light.
         NoCarrierError: Light, but no sideband.
         UndersampledGrainError: The speckle's grain is smaller than two pixels.
@@ -103,10 +112,13 @@ def find_carrier(
         AmbiguousHalfPlaneError: The column frequency is 0 within three standard deviations, so
             that chance would say whether the field or its conjugate is measured.
         LowVisibilityError: The fringes are fainter than `MIN_VISIBILITY`.
+        NoSpeckleError: The sideband is no disc of speckle. Its subclass PlaneFringesError: it is
+            a tone.
     """
     _refuse_bad_frames(frames)
     if saturation_level is not None:
         _refuse_saturation(frames, saturation_level)
+    refuse_clipped(frames, MAX_SATURATED_FRACTION)
     if not np.ptp(frames):
         raise LowSignalError(
             f"All pixels have the grey value {frames.flat[0]:g}: no light reaches the camera. "
@@ -120,10 +132,17 @@ def find_carrier(
     except CarrierError as error:
         if isinstance(error, NoCarrierError):
             _refuse_darkness(frames, saturation_level, black_level)
-        _refuse_fine_grain(coarse)
+        _refuse_plane_fringes(frames[0], _PLANE)
+        _refuse_fine_grain(frames)
         raise
+    if carrier.radius < _SMALLEST_RADIUS:
+        _refuse_plane_fringes(frames[0], _PLANE_BESIDE_A_DISC)
     _refuse_ambiguity(carrier)
-    _refuse_faint_fringes(found, float(frames.mean(dtype=np.float64)) - black_level)
+    try:
+        _refuse_faint_fringes(found, float(frames.mean(dtype=np.float64)) - black_level)
+    except LowVisibilityError:
+        _refuse_plane_fringes(frames[0], _PLANE)
+        raise
     return carrier
 
 
@@ -176,9 +195,34 @@ def _refuse_darkness(frames: Frames, saturation_level: float | None, black_level
         )
 
 
-def _refuse_fine_grain(spectrum: Spectrum) -> None:
-    """Say that frames without a usable sideband are under-sampled, if they are."""
-    radius = grain.sideband_radius(spectrum)
+def _refuse_plane_fringes(frame: Frames, least_share: float) -> None:
+    """Say that what may be no sideband is a tone, if it is, by its share of the power around it."""
+    try:
+        tone = find_tone(frame, taper=1.0)
+    except NoCarrierError:
+        return
+    share = tone_share(frame, tone)
+    bins = np.abs([tone.row, tone.column]) * frame.shape
+    flickers = bins.min() < 1.5  # rows or columns that flicker as a whole make tones on an axis
+    if bins.max() > _SLOW_BINS and share > (_PLANE_BESIDE_A_DISC if flickers else least_share):
+        raise PlaneFringesError(
+            f"Fringes without speckle at ({tone.row:+.5f}, {tone.column:+.5f}) cycles/pixel, of "
+            f"amplitude {tone.amplitude:.3g} grey values: they make {share:.0%} of the power "
+            f"around them, and of speckle no more than {least_share:.0%}. The medium is missing, "
+            "or the signal arm is a plane wave. `find_tone` and `opu inspect` measure such fringes."
+        )
+
+
+def _refuse_fine_grain(frames: Frames) -> None:
+    """Say that frames without a usable sideband are under-sampled, if they are.
+
+    Hot pixels are no grains, and neither are rows or columns that flicker as a whole, which lie on
+    the axes of the spectrum.
+    """
+    tame = np.minimum(frames, np.quantile(frames, _COLD)).astype(np.float32)
+    spectrum = Spectrum.of(tiles(tame))
+    off_axes = np.where(spectrum.trusted, spectrum.power, np.median(spectrum.power))
+    radius = grain.sideband_radius(replace(spectrum, power=off_axes))
     if radius is not None and radius > 1.04 * MAX_RADIUS:  # it is known to a few per cent
         raise UndersampledGrainError(
             f"A speckle grain has {0.5 / radius:.2f} pixels (sideband radius {radius:.2f} "

@@ -40,6 +40,14 @@ class LowVisibilityError(CarrierError):
     """Fringes too faint against the light that they modulate."""
 
 
+class NoSpeckleError(CarrierError):
+    """A sideband that is no disc of speckle."""
+
+
+class PlaneFringesError(NoSpeckleError):
+    """Fringes without speckle: a tone instead of a sideband."""
+
+
 class DriftError(CalibrationError):
     """The interferometer moved too far between references to be followed."""
 

@@ -20,7 +20,12 @@ import scipy.special
 from numpy.typing import NDArray
 from scipy.ndimage import convolve1d
 
-from calibration.errors import AliasedCarrierError, CarrierError, NoCarrierError
+from calibration.errors import (
+    AliasedCarrierError,
+    CarrierError,
+    NoCarrierError,
+    NoSpeckleError,
+)
 from calibration.spectrum import HANN_ALIKE, HANN_WIDTH, Spectrum
 
 _RADII = np.geomspace(0.0234, 0.26, 26)  # from three bins of the coarse spectrum on
@@ -73,12 +78,21 @@ def search(spectrum: Spectrum) -> Sideband:
                 float(outside[at]),
             )
     evidence = (gain - null) / float(np.sum(HANN_ALIKE)) ** 2
-    if best is None or evidence < _EVIDENCE or best.bright < _CONTRAST * best.background:
+    look = (
+        "Check that the reference arm is open, that the two arms are coherent, and that inputs are "
+        "lit."
+    )
+    if best is None or evidence < _EVIDENCE:
         raise NoCarrierError(
             f"No sideband: the likeliest one explains the spectrum by {max(evidence, 0.0):.1f} "
             f"more (log likelihood) than noise and bare speckle, and {_EVIDENCE:g} are needed. "
-            "Check that the reference arm is open, that the two arms are coherent, and that "
-            "inputs are lit."
+            f"{look}"
+        )
+    if best.bright < _CONTRAST * best.background:
+        raise NoCarrierError(
+            f"No sideband: the likeliest one rises above the spectrum's background by "
+            f"{best.bright / best.background:.1%} of it, and {_CONTRAST:.0%} is needed: what light "
+            f"there is in it drowns in noise, or single pixels stick out (hot ones). {look}"
         )
     return best.in_half_plane()
 
@@ -155,7 +169,7 @@ def fit(spectrum: Spectrum, start: Sideband) -> tuple[Sideband, tuple[float, flo
         The sideband, and the standard deviations of its row, its column and its radius.
 
     Raises:
-        CarrierError: The likelihood has no maximum near the start.
+        NoSpeckleError: The likelihood has no maximum near the start.
         AliasedCarrierError: The same, of a start that reaches beyond the Nyquist frequency.
     """
     for _ in range(2):  # the second time with the bins that belong to the first time's disc
@@ -181,7 +195,7 @@ def _not_a_disc(start: Sideband, row: float, column: float, radius: float) -> Ca
             f"The sideband seen {seen} reaches {reach:.3f}; the pixels resolve 0.5. Tilt the "
             "reference less, or make the speckle coarser."
         )
-    return CarrierError(
+    return NoSpeckleError(
         f"The sideband seen {seen} is not a disc of speckle: its fit ends at ({row:+.3f}, "
         f"{column:+.3f}), radius {radius:.3f}. Give more frames, each of other speckle; plain "
         "fringes have no radius, and `find_tone` measures them."

@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 from scipy.signal.windows import hann, tukey
 
 from calibration.errors import FramesError, NoCarrierError
+from calibration.spectrum import power_spectrum
 from opu_driver.errors import SettingError
 
 _STEPS = 6
+_NEAR_BINS = 8.0
+_SIGNIFICANT = 4.0  # standard deviations
+_NOWHERE = (math.inf, math.inf)  # the deviations of a tone without amplitude
 _MARGIN = 8.0  # peak power over the highest of the noise: exp(-8) is the chance of an error
 
 
@@ -25,7 +29,9 @@ class Tone:
     Attributes:
         row: Row frequency, cycles/pixel.
         column: Column frequency, cycles/pixel; positive (or 0, with `row` positive).
-        row_sigma: Standard deviation of `row`, from the residual's.
+        row_sigma: Standard deviation of `row`, from the residual's; and where the image's middle
+            has another frequency than the whole, because an object or a lens bends the fringes,
+            from how far they are apart.
         column_sigma: Standard deviation of `column`.
         amplitude: A, grey values.
         phase: Phase at pixel (0, 0), radians, in (-pi, pi].
@@ -92,35 +98,102 @@ def find_tone(image: NDArray[Any], *, taper: float = 0.1) -> Tone:
     if not np.ptp(grey):
         raise NoCarrierError(f"All pixels have the value {grey[0, 0]:g}: there are no fringes.")
     start = _peak(grey)
-    frequency = start
-    tapers = tuple(tukey(n + 2, taper)[1:-1] for n in grey.shape)
-    constant, wave = 0.0, 0j
-    for step in range(_STEPS):
-        constant, wave, frequency = _improve(grey, tapers, frequency, None if step == 0 else wave)
-    down, across = (_turns(f, n) for f, n in zip(frequency, grey.shape, strict=True))
-    sigma = float(np.std(grey - constant - np.outer(wave * down, across).real))
-    evidence = math.inf if not sigma else abs(wave / sigma) ** 2 * grey.size / 4
-    strayed = np.abs(frequency - start) * grey.shape
+    fit = _fit(grey, taper, start, None)
+    noisier = math.prod(_spread(tukey(n + 2, taper)[1:-1]) for n in grey.shape)
+    evidence = math.inf
+    if fit.sigma:
+        evidence = abs(fit.wave / fit.sigma) ** 2 * grey.size / (4 * noisier)
+    strayed = np.abs(fit.frequency - start) * grey.shape
     if evidence < math.log(grey.size) + _MARGIN or strayed.max() > 2:
         raise NoCarrierError(
             f"No tone: the highest peak, at ({start[0]:+.4f}, {start[1]:+.4f}) cycles/pixel, has "
             f"a power of {evidence:.1f}, and noise alone reaches {math.log(grey.size):.1f} "
             f"somewhere; {_MARGIN:g} more are needed. Check that the fringes are visible."
         )
-    row_sigma, column_sigma = (
-        bound * _penalty(*along)
-        for bound, along in zip(
-            frequency_bound(abs(wave), sigma, grey.shape), (tapers, tapers[::-1]), strict=True
-        )
-    )
+    sigmas = fit.deviations
+    if taper < 1:
+        sigmas = np.hypot(sigmas, _bent(fit, _fit(grey, 1.0, fit.frequency, fit.wave)))
     return Tone(
-        row=float(frequency[0]),
-        column=float(frequency[1]),
-        row_sigma=row_sigma,
-        column_sigma=column_sigma,
-        amplitude=abs(wave),
-        phase=float(np.angle(wave * down[0] * across[0])),
+        row=float(fit.frequency[0]),
+        column=float(fit.frequency[1]),
+        row_sigma=float(sigmas[0]),
+        column_sigma=float(sigmas[1]),
+        amplitude=abs(fit.wave),
+        phase=fit.phase,
     )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A tone by least squares.
+
+    Attributes:
+        frequency: Row and column, cycles/pixel.
+        wave: Complex amplitude in the middle of the image.
+        sigma: Of the residual.
+        deviations: Of the frequency, by noise.
+        phase: At pixel (0, 0).
+    """
+
+    frequency: NDArray[np.float64]
+    wave: complex
+    sigma: float
+    deviations: NDArray[np.float64]
+    phase: float
+
+
+def _fit(
+    grey: NDArray[np.float64], taper: float, frequency: NDArray[np.float64], wave: complex | None
+) -> _Fit:
+    """The tone near a frequency, under a taper."""
+    tapers = tuple(tukey(n + 2, taper)[1:-1] for n in grey.shape)
+    constant, found = 0.0, wave
+    for _ in range(_STEPS):
+        constant, found, frequency = _improve(grey, tapers, frequency, found)
+    wave = found or 0j
+    down, across = (_turns(f, n) for f, n in zip(frequency, grey.shape, strict=True))
+    sigma = float(np.std(grey - constant - np.outer(wave * down, across).real))
+    bounds = frequency_bound(abs(wave), sigma, (grey.shape[0], grey.shape[1])) if wave else _NOWHERE
+    penalties = _penalty(*tapers), _penalty(*tapers[::-1])
+    deviations = np.multiply(bounds, penalties)
+    return _Fit(frequency, wave, sigma, deviations, float(np.angle(wave * down[0] * across[0])))
+
+
+def _bent(fit: _Fit, middle: _Fit) -> NDArray[np.float64]:
+    """By how much the frequency is that of another part of the image: 0 unless it is significant.
+
+    Of two efficient fits of a plane tone, the variances' difference is that of the frequencies.
+    """
+    apart = np.abs(fit.frequency - middle.frequency)
+    chance = np.sqrt(np.maximum(middle.deviations**2 - fit.deviations**2, 0))
+    bent: NDArray[np.float64] = np.where(apart > _SIGNIFICANT * chance, apart, 0.0)
+    return bent
+
+
+def tone_share(image: NDArray[Any], tone: Tone) -> float:
+    """How much of the power around a tone is the tone's: 1 for plane fringes.
+
+    It is the part, of all power within a few bins of the tone and above the spectrum's background,
+    that is gone when the tone is subtracted. The strongest tone of speckle has a tenth of it.
+
+    Args:
+        image: `[row, column]`, real.
+        tone: What `find_tone` found in it, with taper 1.
+    """
+    grey = image.astype(np.float32)
+    rows, columns = grey.shape
+    i, j = np.ogrid[:rows, :columns]
+    phase = 2 * np.pi * (tone.row * i + tone.column * j) + tone.phase
+    whole = power_spectrum(grey[None])
+    left = power_spectrum((grey - tone.amplitude * np.cos(phase)).astype(np.float32)[None])
+    away = np.hypot(
+        (scipy.fft.fftfreq(rows)[:, None] - tone.row) * rows,
+        (scipy.fft.fftfreq(columns) - tone.column) * columns,
+    )
+    near = away < _NEAR_BINS
+    background = float(np.median(whole)) / math.log(2)
+    before, after = (float(np.sum(power[near] - background)) for power in (whole, left))
+    return 1 - max(after, 0.0) / before if before > 0 else 0.0
 
 
 def _peak(grey: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -149,8 +222,12 @@ def _penalty(along: NDArray[np.float64], across: NDArray[np.float64]) -> float:
     """Standard deviation of a frequency under tapers, over that without."""
     x2 = _pixels(len(along)) ** 2
     slope = np.sum(along**2 * x2) * np.sum(x2) / np.sum(along * x2) ** 2
-    level = np.mean(across**2) / np.mean(across) ** 2
-    return math.sqrt(slope * level)
+    return math.sqrt(slope * _spread(across))
+
+
+def _spread(taper: NDArray[np.float64]) -> float:
+    """Variance of a weighted mean of noise, over that of the mean without weights."""
+    return float(np.mean(taper**2) / np.mean(taper) ** 2)
 
 
 def _pixels(length: int) -> NDArray[np.float64]:

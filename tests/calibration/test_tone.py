@@ -78,6 +78,25 @@ def test_stated_deviations_are_true_under_any_taper(taper):
     assert np.sqrt(np.mean(np.square(pulls))) == pytest.approx(1, abs=0.22)
 
 
+def test_fringes_that_an_object_bends_are_not_stated_as_flat():
+    """In the middle of the image they have another frequency than over all of it."""
+    i, j = np.ogrid[:128, :128]
+    bend = 1.5 * np.exp(-(((i - 90) ** 2 + (j - 64) ** 2) / 600))
+    image = np.cos(2 * np.pi * (0.21 * i + 0.17 * j) + bend)
+    noise = 0.01 * np.random.default_rng(0).standard_normal(image.shape)
+    bent, flat = find_tone(image + noise), find_tone(fringes((128, 128), (0.21, 0.17)) + noise)
+    middle = find_tone(image + noise, taper=1.0)
+    assert bent.row_sigma > 0.9 * abs(bent.row - middle.row) > 20 * flat.row_sigma
+    assert flat.row_sigma == pytest.approx(frequency_bound(1.0, 0.01, (128, 128))[0], rel=0.1)
+
+
+def test_noise_has_no_tone_under_hanns_window_either():
+    for seed in range(20):
+        noise = np.random.default_rng(seed).standard_normal((96, 96))
+        with pytest.raises(NoCarrierError):
+            find_tone(noise, taper=1.0)
+
+
 @pytest.mark.parametrize("taper", [-0.1, 1.1, np.nan])
 def test_wrong_tapers(taper):
     with pytest.raises(SettingError, match="taper"):
