@@ -41,7 +41,11 @@ class Projector(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """The identity of `B`: equal for equal matrices, and only for those."""
+        """The identity of `B`: equal for equal matrices, and only for those.
+
+        Another one than before tells of a bench that was calibrated anew; `totals` then counts more
+        `calibration_exposures`.
+        """
         ...
 
     def totals(self) -> Mapping[str, float]:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from training.errors import CodeError, FingerprintError, LostRankError, SettingsError
-from training.projector import Projector, check_codes
+from training.projector import Projector, check_codes, counts
 from training.team import Team, together
 
 _DTYPES = (torch.int8, torch.int16, torch.float32, torch.float64, torch.int32, torch.int64)
@@ -22,6 +22,7 @@ class SharedProjector:
     Every process calls `project` at the same time, as they do in a backward pass. Each owner gets
     its share of everybody's codes, all in one call, and sends the projections back. Where a bench
     fails, its owner raises what the bench raised, and all others a `LostRankError` that names it.
+    Where it is calibrated anew, its owner tells the new fingerprint with the projections.
 
     Args:
         projector: The bench of this process, or None.
@@ -35,6 +36,7 @@ class SharedProjector:
 
     def __init__(self, projector: Projector | None, team: Team) -> None:
         self._own, self._team = projector, team
+        self._renewed = False  # by the last call
         facts = "" if projector is None else _facts(projector)
         held = [each.strip() for each in team.gathered(facts)]
         self._owners = [rank for rank, fact in enumerate(held) if fact]
@@ -64,6 +66,7 @@ class SharedProjector:
 
         Raises:
             CodeError: Codes are not `[rows, n_inputs]`, or not all processes have the same type.
+            FingerprintError: One of several benches has been calibrated anew.
             LostRankError: A process is gone, or the bench of another one failed.
         """
         check_codes(codes, self.n_inputs)
@@ -72,7 +75,9 @@ class SharedProjector:
             (owner, [_Codes.read(block) for block in self._team.gathered_rows(_block(share))])
             for owner, share in zip(self._owners, shares, strict=True)
         ]
+        calibrated = self._calibrated()
         failure, answer = self._answer(dict(sent).get(self._team.rank, []))
+        self._renewed = self._calibrated() > calibrated
         parts = [self._returned(owner, everybody, answer, failure) for owner, everybody in sent]
         if failure is not None:
             raise failure
@@ -85,6 +90,10 @@ class SharedProjector:
     def totals(self) -> Mapping[str, float]:
         """The account of this process's own bench; without one it is empty."""
         return {} if self._own is None else self._own.totals()
+
+    def _calibrated(self) -> int:
+        """What grows whenever this process's bench has become another matrix."""
+        return counts(self.totals()).get("calibration_exposures", 0)
 
     def _answer(self, sent: Sequence[_Codes]) -> tuple[Exception | None, Sequence[Tensor]]:
         """What this process's bench makes of everybody's codes, or why it does not."""
@@ -109,26 +118,42 @@ class SharedProjector:
     ) -> Tensor:
         """The projections that an owner sends to this process."""
         team = self._team
-        failed = torch.tensor([int(owner == team.rank and failure is not None)])
+        mine = owner == team.rank
+        state = torch.tensor([int(mine and failure is not None), int(mine and self._renewed)])
         with together(team):
-            dist.broadcast(failed, src=owner)
+            dist.broadcast(state, src=owner)
+        failed, renewed = state.tolist()
+        if renewed and not failed:
+            self._learn_fingerprint(owner)
         if failed:
-            if owner == team.rank:
+            if mine:
                 return torch.empty(0, self.n_outputs)
             raise LostRankError(
                 f"The bench of rank {owner} failed; its own output says how. Start all processes "
                 "again; --resume goes on from the last checkpoint."
             )
         lengths = [len(codes.rows(self.n_inputs)) for codes in sent]
-        mine = torch.zeros(max(lengths), self.n_outputs)
+        received = torch.zeros(max(lengths), self.n_outputs)
         parts: list[Tensor] | None = None
-        if owner == team.rank:
-            parts = [torch.zeros_like(mine) for _ in lengths]
+        if mine:
+            parts = [torch.zeros_like(received) for _ in lengths]
             for part, own in zip(parts, answer, strict=True):
                 part[: len(own)] = own
         with together(team):
-            dist.scatter(mine, parts, src=owner)
-        return mine[: lengths[team.rank]]
+            dist.scatter(received, parts, src=owner)
+        return received[: lengths[team.rank]]
+
+    def _learn_fingerprint(self, owner: int) -> None:
+        """What the matrix has become, from the process whose bench was calibrated anew."""
+        if len(self._owners) > 1:
+            raise FingerprintError(
+                f"The bench of rank {owner} was calibrated anew: the matrices of several benches "
+                "are not the same any more. Let one process own the bench."
+            )
+        told = [self._own.fingerprint() if self._own is not None else ""]
+        with together(self._team):
+            dist.broadcast_object_list(told, src=owner)
+        self._fingerprint = told[0]
 
 
 @dataclass(frozen=True)

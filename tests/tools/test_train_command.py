@@ -1,10 +1,16 @@
 import json
 import signal
 import time
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
+import torch
 
 from calibration.calibration_file import Calibration
+from tools.train import _calibration, _earlier
+from tools.training_projector import KeepingProjector
+from tools.training_runs import Series
 
 
 def test_five_ways_to_train_make_one_table(opu, tmp_path):
@@ -107,41 +113,57 @@ def test_a_terminated_training_is_gone_on_with(opu, started, tmp_path):
 
 
 def test_a_medium_that_changes_ends_the_training_or_is_calibrated_anew(opu, tmp_path):
-    calibrated = opu(
-        "calibrate", "--preset=quiet", "--inputs=10", "--out=c.h5", "--scene=decorrelation=5e-5"
-    )
-    assert calibrated.code == 0, calibrated.err
     asked = [
         "train", "digits", "--feedback=optical", "--epochs=1", "--preset=quiet",
-        "--scene=decorrelation=5e-5", "--out=runs",
+        "--scene=decorrelation=5e-5",
     ]  # fmt: skip
-    first = [*asked, "--calibration=c.h5"]
-    ending = opu(*first)
+    ending = opu(*asked, "--out=runs")
     assert ending.code == 1
     assert "calibrate again" in ending.err
-    assert not list(tmp_path.glob("runs/*.h5"))
-    ending = opu(*first, "--resume", "--recalibrate", "--json=r.json")
+    assert not (tmp_path / "runs/calibration-2.h5").exists()
+    ending = opu(*asked, "--out=runs", "--resume", "--recalibrate", "--json=r.json")
     assert ending.code == 0, ending.err
     assert "calibrated anew" in ending.err
     (run,) = json.loads((tmp_path / "r.json").read_text())["runs"]
     last = run["rows"][-1]
+    kept = max((tmp_path / "runs").glob("*.h5"), key=lambda path: (len(path.name), path.name))
     assert last["projector"]["calibration_exposures"] > 0
+    assert last["fingerprint"] != run["rows"][0]["fingerprint"]  # the checkpoint's, of before
+    assert last["fingerprint"] == Calibration.load(kept).fingerprint()  # as it was used
     assert "of them for new calibrations" in ending.out
     shown = sum(n for kind, n in last["projector"].items() if kind.endswith("exposures"))
     assert f"{shown:,} exposures" in ending.err
-    kept = sorted(tmp_path.glob("runs/*.h5"), key=lambda path: (len(path.name), path.name))
-    prints = [Calibration.load(path).fingerprint() for path in (tmp_path / "c.h5", *kept)]
-    assert last["fingerprint"] == prints[-1] != run["rows"][0]["fingerprint"] == prints[0]
 
-    again = opu(*first, "--resume", "--recalibrate")  # the newest one, and not the one named
-    assert again.code == 0, again.err
-    assert "is gone on with: later than c.h5" in again.err
-    assert "another B" not in again.err
-    renamed = opu(*first, "--resume")
-    assert renamed.code == 2
-    assert "trained with other feedback" in renamed.err
-    for path in kept:
-        path.unlink()
-    other = opu(*first, "--resume", "--recalibrate")  # a matrix that nobody has kept
-    assert other.code == 2
-    assert prints[-1] in other.err
+
+def test_the_newest_calibration_is_gone_on_with(realistic_calibration, tmp_path, capsys):
+    first = realistic_calibration
+    made_at = datetime.fromisoformat(first.made_at) + timedelta(hours=1)
+    later = replace(first, T=1j * first.T, made_at=made_at.isoformat())
+    (tmp_path / "runs").mkdir()
+    given, series = first.save(tmp_path / "c.h5"), Series(None, [0], folder=tmp_path / "runs")
+    assert _calibration(None, given, series, True).fingerprint() == first.fingerprint()
+    later.save(tmp_path / "runs" / "calibration.h5")
+    assert _calibration(None, given, series, True).fingerprint() == later.fingerprint()
+    assert "later than" in capsys.readouterr().err
+    assert _calibration(None, given, series, False).fingerprint() == first.fingerprint()
+    assert _earlier(given, series.folder) == {first.fingerprint(), later.fingerprint()}
+    assert _earlier(None, series.folder) == {later.fingerprint()}
+
+
+class Renewing:
+    """A bench's projector that goes over to another calibration in its second call."""
+
+    n_inputs, n_outputs, calls, calibration = 2, 3, 0, "first"
+
+    def project(self, codes):
+        self.calls += 1
+        self.calibration = "second" if self.calls > 1 else "first"
+        return codes
+
+
+def test_every_calibration_that_is_gone_over_to_is_kept_once():
+    kept = []
+    projector = KeepingProjector(Renewing(), kept.append)
+    for n in (0, 1, 1):
+        projector.project(torch.ones(1, 2))
+        assert kept == ["second"] * n

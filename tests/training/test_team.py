@@ -176,6 +176,47 @@ def test_ranks_that_do_not_fit_are_refused_by_all(together: Callable[..., Proces
     assert other[3].startswith("LostRankError: The bench of rank 0 failed")
 
 
+class Renewing(DenseProjector):
+    """A bench that is calibrated anew in its second call."""
+
+    calls = 0
+
+    def project(self, codes: Tensor) -> Tensor:
+        self.calls += 1
+        return super().project(codes)
+
+    def fingerprint(self) -> str:
+        return super().fingerprint() + "-anew" * (self.calls > 1)
+
+    def totals(self) -> dict[str, float]:
+        return {**super().totals(), "calibration_exposures": 100 * (self.calls > 1)}
+
+
+def renew(team: Team) -> list[str]:
+    told = []
+    for owners in ((1,), (0, 1)):
+        shared = SharedProjector(Renewing(5, 7, seed=1) if team.rank in owners else None, team)
+        told.append(shared.fingerprint())
+        for _ in range(3):
+            try:
+                shared.project(torch.ones(2, 5))
+            except TrainingError as error:
+                told.append(f"{type(error).__name__}: {error}")
+                break
+            told.append(shared.fingerprint())
+    return told
+
+
+def test_a_bench_that_was_calibrated_anew_tells_everybody(
+    together: Callable[..., Processes],
+) -> None:
+    first = DenseProjector(5, 7, seed=1).fingerprint()
+    anew = f"{first}-anew"
+    for told in together(2, renew).results():
+        assert told[:6] == [first, first, anew, anew, first, first]
+        assert told[6].startswith("FingerprintError: The bench of rank 0 was calibrated anew")
+
+
 class Breaking(DenseProjector):
     """A bench that fails in its third call."""
 
