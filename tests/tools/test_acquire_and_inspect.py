@@ -1,10 +1,12 @@
 import json
 import signal
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
+from opu_driver.errors import RecordingError
 from opu_driver.recording import Recording
 
 
@@ -113,16 +115,19 @@ def test_sigterm_leaves_a_partial_recording_and_a_dark_laser(started, tmp_path):
     process = started(
         "--verbose", "acquire", "--patterns=random", "--frames=50000", "--out=a.h5", "--inputs=16"
     )
-    told = ""
-    while "emission on" not in told:
-        assert process.poll() is None, told
-        told += process.stderr.readline()
-    time.sleep(0.5)
+    partial = tmp_path / "a.partial.h5"
+    frames = 0
+    while frames == 0:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+        with suppress(RecordingError), Recording(partial) as recording:  # it is being made
+            frames = len(recording)
     process.send_signal(signal.SIGTERM)
-    told += process.communicate()[1]
+    told = process.communicate()[1]
     assert process.returncode == 130
     assert told.rindex("emission off") > told.rindex("emission on")
     assert "a.partial.h5" in told
     assert not (tmp_path / "a.h5").exists()
-    with Recording(tmp_path / "a.partial.h5") as recording:
+    with Recording(partial) as recording:
+        assert len(recording) >= frames
         assert not recording.complete

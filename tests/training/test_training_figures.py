@@ -105,4 +105,4 @@ def test_a_run_shows_its_epochs_in_a_notebook() -> None:
     assert page.startswith("<div>")
     assert page.endswith("</table></div>")
     assert page.count("<tr>") == page.count("</tr>") == 1 + len(result("optical").rows)
-    assert "digits, recipe best, optical feedback, seed 0: 99.00 %" in page
+    assert "digits, recipe best, optical feedback, seed 0: 100.00 %" in page
