@@ -1,7 +1,8 @@
 """GigE Vision and USB3 Vision cameras of any maker through Aravis, without the maker's software.
 
 Aravis is a library of the system (Debian: gir1.2-aravis-0.8) that Python reaches by PyGObject
-(`pip install 'opu[aravis]'`). Names are from the Aravis 0.8 API reference.
+(`pip install 'opu[aravis]'`). Names are from the Aravis 0.8 API reference, classes ArvCamera,
+ArvDevice, ArvStream (buffers pushed and popped) and ArvBuffer (status, frame id, timestamp).
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The named features of a GenICam camera, whichever library reaches them."""
+"""The named features of a GenICam camera, whichever library reaches them.
+
+Names: GenICam Standard Features Naming Convention (EMVA); kinds of features: GenICam Standard
+(GenApi), interfaces IInteger, IFloat, IEnumeration, IBoolean, ICommand.
+"""
 
 from __future__ import annotations
 

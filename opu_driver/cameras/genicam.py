@@ -1,7 +1,9 @@
 """Cameras of any maker through their GenTL producer, by Harvesters (`pip install 'opu[genicam]'`).
 
 A producer is the maker's library for this standard, a file that ends in `.cti`; it comes with the
-maker's camera software. GenTL is described in the GenICam GenTL Standard of the EMVA.
+maker's camera software. GenTL is described in the GenICam GenTL Standard of the EMVA: section
+"Installation" (where producers are) and BUFFER_INFO_CMD (frame ids, timestamps, incomplete
+buffers); features in `genicam_camera`. Of Harvesters, classes Harvester and ImageAcquirer are used.
 """
 
 from __future__ import annotations

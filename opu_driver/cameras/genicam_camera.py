@@ -1,4 +1,9 @@
-"""What all GenICam cameras have in common: settings by standard names, and frames accounted for."""
+"""What all GenICam cameras have in common: settings by standard names, and frames accounted for.
+
+Names and meanings: GenICam Standard Features Naming Convention (EMVA), chapters "Image Format
+Control" (region, pixel format), "Acquisition Control" (acquisition, trigger, exposure), "Analog
+Control" (gain, black level) and "User Set Control". `...Abs` and the like are Basler's older names.
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 Micro-Manager has device adapters for most scientific cameras, without a common idea of what
 a trigger, a gain or a pixel format is: these are properties of the adapter, named in the bench
-file. What is common is used as MMCore has it (MMCore API reference: exposure in milliseconds;
-regions as x, y, width, height; sequences of images through a circular buffer).
+file. What is common is used as MMCore has it (MMCore API reference, class CMMCore: setExposure, in
+milliseconds; setROI, as x, y, width, height; startSequenceAcquisition, popNextImageMD and
+isBufferOverflowed, images through a circular buffer; hasPropertyLimits and its like).
 
 Loading a configuration also loads and starts up whatever else is in it, stages included: make one
 with the camera alone (Micro-Manager, Hardware Configuration Wizard).

@@ -5,6 +5,8 @@ about time: the frame of a trigger was exposed, all of it, after the call (see `
 That costs the camera's latency for each exposure. They have no region of interest either; a
 region is cut out of the whole frame.
 
+OpenCV documentation, module videoio: class cv::VideoCapture, and "Flags for video I/O"
+(VideoCaptureAPIs, VideoCaptureProperties), which leaves units to each video system.
 Meaning of `CAP_PROP_EXPOSURE`: V4L2 counts 100 us (Linux kernel documentation, Camera Control
 Reference, V4L2_CID_EXPOSURE_ABSOLUTE); DirectShow and Media Foundation take the binary logarithm
 of seconds (Microsoft, CameraControlProperty enumeration, CameraControl_Exposure).

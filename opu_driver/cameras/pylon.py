@@ -1,7 +1,10 @@
 """Basler cameras through pylon, the maker's own library (`pip install 'opu[pylon]'`).
 
-Names and behaviour are from the pylon C++ programmer's guide and API reference, and from the
-Basler product documentation of each feature.
+pylon API documentation, C++ (docs.baslerweb.com/pylonapi/cpp): classes Pylon::CTlFactory
+(EnumerateDevices), Pylon::CInstantCamera (StartGrabbing with GrabStrategy_OneByOne, RetrieveResult,
+WaitForFrameTriggerReady) and Pylon::CGrabResultData (GrabSucceeded, GetBlockID, GetTimeStamp).
+Basler Product Documentation: topics "Acquisition Mode", "Exposure Time", "Gain", "Black Level",
+"Resulting Frame Rate", "Trigger Activation" and "User Sets".
 """
 
 from __future__ import annotations

@@ -3,6 +3,10 @@
 Patterns are binary and uninterrupted (`ALP_BIN_UNINTERRUPTED`): each stays until the next one,
 without a dark phase. A batch is one sequence in the device's memory; half of the memory is one
 batch, so that the next one is uploaded while this one is shown.
+
+"ALP-4 controller suite, API description", which comes with the suite, by function:
+AlpSeqControl (ALP_BIN_MODE, ALP_DATA_FORMAT), AlpSeqTiming (picture time, synch pulse), AlpSeqPut;
+AlpDevControl (ALP_SYNCH_POLARITY, ALP_TRIGGER_EDGE), AlpProjControl (ALP_PROJ_MODE: master, slave).
 """
 
 from __future__ import annotations

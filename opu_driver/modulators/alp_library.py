@@ -1,7 +1,9 @@
 """The ALP-4 library of ViALUX: finding it, calling it, and what its error codes mean.
 
 Names and numbers are those of ViALUX's header `alp.h` (ALP-4.1 to 4.3, versions 7 to 28) and of the
-"ALP-4 controller suite, API description".
+"ALP-4 controller suite, API description", which comes with that suite and is described there by
+function: AlpDevAlloc, AlpDevControl, AlpDevInquire; AlpSeqAlloc, AlpSeqControl, AlpSeqTiming,
+AlpSeqPut; AlpProjStart, AlpProjControl, AlpProjInquire; and their return codes.
 
 It is called through ctypes, not through ALP4lib: the types are exactly the header's, every
 returned code becomes a typed error with its name, and nothing blocks inside the library. `ALP_ID`

@@ -7,6 +7,9 @@ and after that `latency_frames` refreshes and the settling time have passed. How
 a pattern needs to come out depends on the graphics card, the desktop (one more where it composes
 windows) and the modulator's own electronics (one more where it stores frames); measure it once with
 the camera.
+
+What a monitor is and says: Qt documentation, classes QScreen (`name`, `manufacturer`, `model`,
+`serialNumber`, `refreshRate`) and QGuiApplication (`screens`, `primaryScreen`).
 """
 
 from __future__ import annotations

@@ -15,6 +15,9 @@ Requests are lines of JSON, `{"do": ..., ...}`; `load` is followed by the patter
                                 the batch, a pattern a period, each for `hold_s` at least
     progress                    how far the batch is that plays
     compare                     is scanned out what was shown?
+
+Qt documentation: classes QWindow, QBackingStore (`beginPaint`, `flush`), QImage and QScreen
+(`grabWindow`); "High DPI" for what is turned off here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Which grey value shows which level: the lookup table of a modulator that is a monitor."""
+"""Which grey value shows which level: the lookup table of a modulator that is a monitor.
+
+No standard describes such tables. Makers measure one for each device and wavelength and deliver it
+with the device, not in public; the power law stands in for it as long as there is none.
+"""
 
 from __future__ import annotations
 
