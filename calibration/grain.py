@@ -30,13 +30,15 @@ def sideband_radius(spectrum: Spectrum) -> float | None:
     It is sought between 0.05 and 0.5, and precise to a few per cent.
 
     Returns:
-        The radius; None where neighbouring pixels have nothing in common.
+        The radius; None where neighbouring pixels have nothing in common, or all are alike.
     """
     shifts = np.array([(i, j) for i in range(-4, 5) for j in range(5) if (j, i) > (0, 0)])
     distance = np.hypot(*shifts.T)
     shifts, distance = shifts[distance <= _FARTHEST], distance[distance <= _FARTHEST]
     power = np.where(spectrum.modulus > 1.5 / min(spectrum.shape), spectrum.power, 0)
     covariance = scipy.fft.ifft2(power).real
+    if not covariance[0, 0] > 0 or not np.isfinite(covariance[0, 0]):
+        return None
     alike = covariance[shifts[:, 0], shifts[:, 1]] / covariance[0, 0]
     scatter = 1 / np.sqrt(power.size * spectrum.looks)
     if np.abs(alike).max() < _SIGNIFICANT * scatter:

@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 
 from calibration import drift, grain
 from calibration.demodulation import Demodulation
+from calibration.grey_values import GreyValues
 from calibration.spectrum import Spectrum, tiles
 
-_GRAIN_FRAMES = 8
+GRAIN_FRAMES = 8
+"""Frames that the size of a grain is measured on at most."""
+
+_DARKEST = 1e-3  # share of the pixels
 _SMALLEST_PART = 64  # pixels a side, below which a quarter of a frame tells no grain
 
 
@@ -29,7 +33,8 @@ class Light:
         mean: float64 `[row, column]`, mean over the frames.
         deviation: float64 `[row, column]`, standard deviation over the frames.
         power: float64 `[frame]`, mean grey value of each, above black.
-        contrast: Deviation over mean above black in a frame, averaged over the frames.
+        contrast: Deviation over mean above black in a frame, averaged over the frames; NaN in the
+            dark.
         contrast_sigma: Its standard error, from the frames' scatter; NaN for one frame.
         saturated_fraction: Fraction of full pixels; NaN where nobody knows the level.
         darkest: Grey value that one pixel in a thousand is not brighter than.
@@ -44,32 +49,32 @@ class Light:
     darkest: float
 
     @classmethod
-    def of(
-        cls, frames: NDArray[Any], *, black_level: float, saturation_level: float | None
-    ) -> Light:
+    def of(cls, frames: Any, *, black_level: float, saturation_level: float | None) -> Light:
         """The light in frames `[frame, row, column]`, taken one by one."""
-        total = np.zeros(frames.shape[1:])
-        squares = np.zeros(frames.shape[1:])
-        power, contrast, full, darkest = [], [], 0, np.inf
-        for frame in frames:
-            grey = np.asarray(frame, np.float64) - black_level
-            total += grey
-            squares += grey**2
-            power.append(float(grey.mean()))
-            contrast.append(float(grey.std()) / power[-1] if power[-1] > 0 else np.nan)
-            darkest = min(darkest, float(np.quantile(frame, 0.001)))
-            if saturation_level is not None:
-                full += int(np.count_nonzero(frame >= saturation_level))
-        count = len(frames)
-        mean = total / count
+        return cls.from_grey(
+            GreyValues.of(frames), black_level=black_level, saturation_level=saturation_level
+        )
+
+    @classmethod
+    def from_grey(
+        cls, grey: GreyValues, *, black_level: float, saturation_level: float | None
+    ) -> Light:
+        """The light that grey values stand for, once black and full are known."""
+        power = grey.frame_mean - black_level
+        lit = power > 0
+        contrast = grey.frame_deviation[lit] / power[lit]
+        sigma = np.std(contrast, ddof=1) / np.sqrt(len(contrast)) if len(contrast) > 1 else np.nan
+        full = (
+            np.nan if saturation_level is None else grey.histogram.fraction_from(saturation_level)
+        )
         return cls(
-            mean + black_level,
-            np.sqrt(np.maximum(squares / count - mean**2, 0)),
-            np.array(power),
-            float(np.mean(contrast)),
-            float(np.std(contrast, ddof=1) / np.sqrt(count)) if count > 1 else np.nan,
-            np.nan if saturation_level is None else full / frames.size,
-            darkest,
+            grey.mean,
+            grey.deviation,
+            power,
+            float(np.mean(contrast)) if len(contrast) else np.nan,
+            float(sigma),
+            full,
+            grey.histogram.quantile(_DARKEST),
         )
 
 
@@ -82,9 +87,12 @@ def grain_size(frames: NDArray[Any]) -> tuple[float, float] | None:
         frames: Grey values `[frame, row, column]`.
 
     Returns:
-        (size, error); None where neighbouring pixels have nothing in common.
+        (size, error); None where neighbouring pixels have nothing in common, all pixels are alike,
+        or some are no numbers.
     """
-    some = np.asarray(frames[:_GRAIN_FRAMES], np.float32)
+    some = np.asarray(frames[:GRAIN_FRAMES], np.float32)
+    if not np.isfinite(some).all() or not np.ptp(some, axis=(1, 2)).any():
+        return None
     radius = grain.sideband_radius(Spectrum.of(tiles(some)))
     if radius is None:
         return None
@@ -99,13 +107,19 @@ def grain_size(frames: NDArray[Any]) -> tuple[float, float] | None:
 
 
 def likeness(frames: NDArray[Any]) -> NDArray[np.float64]:
-    """Correlation of each frame's grey values with those of the first, float64 `[frame]`."""
-    flat = np.asarray(frames, np.float32).reshape(len(frames), -1)
-    flat = flat - flat.mean(axis=1, keepdims=True)
-    size = np.linalg.norm(flat, axis=1)
-    alike = (flat @ flat[0]).astype(np.float64)
-    bound = np.maximum(size * size[0], np.finfo(np.float32).tiny)
-    return np.asarray(alike / bound, np.float64)
+    """Correlation of each frame's grey values with those of the first, float64 `[frame]`.
+
+    It is NaN where one of the two has no structure, or values that are no numbers.
+    """
+    first: NDArray[np.float32] | None = None
+    alike = []
+    for frame in frames:
+        flat = np.asarray(frame, np.float32).ravel()
+        flat = flat - flat.mean(dtype=np.float64).astype(np.float32)
+        first = flat if first is None else first
+        bound = float(np.linalg.norm(flat)) * float(np.linalg.norm(first))
+        alike.append(float(flat @ first) / bound if bound > 0 else np.nan)
+    return np.array(alike)
 
 
 @dataclass(frozen=True)

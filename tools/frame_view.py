@@ -1,54 +1,104 @@
-"""Frames of any file, measured: each number with what it should be and what to do if it is not."""
+"""Frames of any file, measured: what `frame_findings` judges and `frame_page` draws."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.carrier import MAX_SATURATED_FRACTION, Carrier, find_carrier
-from calibration.speckle import Light, Steadiness, grain_size, likeness
+from calibration.carrier import Carrier, find_carrier
+from calibration.grey_values import GreyValues, guess_full_scale
+from calibration.plain_fringes import PlainFringes, demodulator
+from calibration.speckle import GRAIN_FRAMES, Light, Steadiness, grain_size, likeness
 from opu_driver.bench import MARKERS
-from opu_driver.errors import OpuError
+from opu_driver.errors import InputError, OpuError, SaturationError
 from opu_driver.exposure_run import Role
-from tools.frame_files import FrameStack
+from tools.frame_files import FrameFileError, FrameStack
+from tools.frame_series import Alike, Series, frames_by_setting
 
 if TYPE_CHECKING:
-    from calibration.demodulation import Demodulation
-    from tools.report import Report
+    from calibration.demodulation import Demodulator
+    from opu_driver.recording import Recording
 
-_CARRIER_FRAMES = 32
-_SERIES_FRAMES = 64
-_COARSEST = 9.9  # pixels; coarser grains are not told apart
-
-COLUMNS = ("figure", "measured", "should be", "")
+CARRIER_FRAMES = 32
+_SMALLEST = 32  # pixels a side
+_DARK_FRAMES = 16
+_CALM = 0.25  # of the frames' own deviation: frames without light show no speckle
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A number, and what to make of it.
+class Levels:
+    """What grey values mean, and how that is known.
 
     Attributes:
-        name: What it is.
-        value: What was measured, with its unit.
-        wanted: What it should be.
-        good: Whether it is; None where that depends on what the frames are for.
-        remedy: What to do if it is not.
+        black: Grey value without light; 0 where nobody knows.
+        black_known: Whether somebody does.
+        full: Grey value of a full pixel; None where nothing tells.
+        guess: Why full scale is taken as that; empty where it is known.
     """
 
-    name: str
-    value: str
-    wanted: str = ""
-    good: bool | None = None
-    remedy: str = ""
+    black: float
+    black_known: bool
+    full: float | None
+    guess: str
 
-    @property
-    def cells(self) -> tuple[str, str, str, str]:
-        """Its line in a table."""
-        verdict = "" if self.good is None else "good" if self.good else "look at this"
-        return self.name, self.value, self.wanted, verdict
+    @classmethod
+    def of(
+        cls, stack: FrameStack, grey: GreyValues, black: float | None, full: float | None
+    ) -> Self:
+        """Those that were given, or that the file says, or that its values suggest.
+
+        Raises:
+            InputError: Levels for a recording, which knows them; or black above full.
+        """
+        if stack.recording is not None and (black is not None or full is not None):
+            raise InputError(
+                f"--black and --full: {stack.path} is a recording, which says both itself. Leave "
+                "them out."
+            )
+        known = stack.black_level if black is None else black
+        guess = ""
+        if full is None:
+            full = stack.saturation_level
+        if full is None and (guessed := guess_full_scale(grey, stack.frames.dtype)) is not None:
+            full, guess = guessed
+        if full is not None and full <= (known or 0.0):
+            raise InputError(
+                f"--black {known:g} and full scale {full:g}: a full pixel is brighter than a black "
+                "one. Give both, in the grey values of the file."
+            )
+        return cls(known or 0.0, known is not None, full, "" if guess == "8 bits" else guess)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How far the phase goes from one frame to its neighbour.
+
+    Attributes:
+        rms_rad: Root mean square of the steps, radians.
+        apart: Exposures from one to the next.
+        apart_s: The same in seconds; None where nothing tells.
+    """
+
+    rms_rad: float
+    apart: int
+    apart_s: float | None
+
+    @classmethod
+    def of(cls, series: Series, demodulate: Demodulator) -> Self | None:
+        """That of frames which follow each other; None for fewer than two."""
+        if len(series) < 2:
+            return None
+        rows, columns = demodulate.frame_shape
+        fields = demodulate(series.frames[:, :rows, :columns])
+        gaps = np.diff(series.numbers)
+        near = gaps == gaps.min()
+        steps = np.angle(np.sum(fields[1:] * fields[:-1].conj(), axis=(1, 2)))[near]
+        times = None if series.times_s is None else float(np.mean(np.diff(series.times_s)[near]))
+        return cls(float(np.sqrt(np.mean(steps**2))), int(gaps.min()), times)
 
 
 @dataclass(frozen=True)
@@ -57,336 +107,204 @@ class FrameView:
 
     Attributes:
         stack: The frames.
-        light: Their grey values.
+        grey: Their grey values, of all frames.
+        levels: What these mean.
+        light: Power, contrast and saturation.
+        dark: Measured grey value without light, and what it was measured on.
+        off_share: Light of frames with all inputs off over that with all on; None without any.
         grain: Size of a speckle grain and its error, pixels, by autocorrelation; None without any.
         carrier: Their carrier, or why there is none.
-        demodulator: What makes fields of them; None without a carrier.
-        series: Frames `[frame, row, column]` of one and the same pattern, over the recording.
-        alike: Correlation of each of the series with its first.
-        steady: The series' fields against the first; None without a carrier.
+        plain: Their plain fringes, where there is no carrier of speckle; None without any.
+        demodulate: What makes fields of them; None without fringes.
+        visibility: Of the fringes; NaN without any.
+        alike: Which of them ought to be alike.
+        series: Some of those, over the recording.
+        likeness: Correlation of each of the series with its first.
+        steady: The series' fields against the first; None without fringes.
+        walk: How far the phase goes between neighbours; None without fringes, or of one frame.
         missing: Frames that are missing; None where nothing counts them.
     """
 
     stack: FrameStack
+    grey: GreyValues
+    levels: Levels
     light: Light
+    dark: tuple[float, str]
+    off_share: float | None
     grain: tuple[float, float] | None
     carrier: Carrier | str
-    demodulator: Demodulation | None
-    series: NDArray[Any]
-    alike: NDArray[np.float64]
+    plain: PlainFringes | None
+    demodulate: Demodulator | None
+    visibility: float
+    alike: Alike
+    series: Series
+    likeness: NDArray[np.float64]
     steady: Steadiness | None
+    walk: Walk | None
     missing: int | None
 
     @classmethod
-    def of(cls, stack: FrameStack) -> Self:
-        """Measure frames; there has to be one at least, of 32 x 32 pixels."""
-        black = stack.black_level or 0.0
-        full = stack.saturation_level
-        carrier: Carrier | str
-        try:
-            carrier = find_carrier(
-                stack.frames[:_CARRIER_FRAMES], saturation_level=full, black_level=black
-            )
-        except OpuError as error:
-            carrier = str(error)
-        series = _series(stack)
-        demodulator, steady = None, None
-        if not isinstance(carrier, str):
-            from calibration.demodulation import Demodulator
+    def of(
+        cls,
+        stack: FrameStack,
+        *,
+        black: float | None = None,
+        full: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Self:
+        """Measure frames.
 
-            demodulator = Demodulator(stack.frames.shape[1:], carrier)
-            steady = Steadiness.of(series, demodulator, black_level=black)
+        Args:
+            stack: One frame at least.
+            black: Grey value without light, where the file does not say it.
+            full: Grey value of a full pixel, where the file does not say it.
+            progress: Is told (frames done, frames in all).
+
+        Raises:
+            FrameFileError: Frames of less than 32 x 32 pixels.
+            InputError: Levels that cannot be.
+        """
+        rows, columns = stack.frames.shape[1:]
+        if min(rows, columns) < _SMALLEST:
+            raise FrameFileError(
+                f"{stack.path} holds frames of {rows} x {columns} pixels; {_SMALLEST} x "
+                f"{_SMALLEST} are the least that speckle can be measured on. Give larger ones."
+            )
+        grey = GreyValues.of(stack.frames, progress)
+        levels = Levels.of(stack, grey, black, full)
+        carrier, setting = find_carrier_of(stack, levels)
+        alike = Alike.of(stack, setting)
+        series = alike.evenly()
+        plain, demodulate, steady, walk, visibility = None, None, None, None, float("nan")
+        if isinstance(carrier, str):
+            plain = _plain(stack)
+            demodulate = None if plain is None else plain.demodulate
+        else:
+            demodulate = demodulator((rows, columns), carrier)
+        if demodulate is not None and np.isfinite(series.frames).all():
+            part = series.frames[:, : demodulate.frame_shape[0], : demodulate.frame_shape[1]]
+            steady = Steadiness.of(part, demodulate, black_level=levels.black)
+            walk = Walk.of(alike.neighbours(), demodulate)
+            visibility = steady.visibility
         return cls(
             stack,
-            Light.of(stack.frames, black_level=black, saturation_level=full),
-            grain_size(stack.frames),
+            grey,
+            levels,
+            Light.from_grey(grey, black_level=levels.black, saturation_level=levels.full),
+            _dark(stack, grey),
+            _off_share(stack, levels.black),
+            grain_size(stack.frames[:GRAIN_FRAMES]),
             carrier,
-            demodulator,
+            plain,
+            demodulate,
+            visibility,
+            alike,
             series,
-            likeness(series),
+            likeness(series.frames),
             steady,
+            walk,
             _missing(stack),
         )
 
-    def findings(self) -> list[Finding]:
-        """The numbers, one by one."""
-        return [*self._of_light(), *self._of_fringes(), *self._of_time()]
+    @property
+    def first_field(self) -> NDArray[np.complex64] | None:
+        """The field of the first frame, complex64 `[grid row, grid column]`, if it has one."""
+        if self.demodulate is None or self.steady is None:
+            return None
+        rows, columns = self.demodulate.frame_shape
+        fields = self.demodulate(self.series.frames[:1, :rows, :columns])
+        return np.asarray(fields[0], np.complex64)
 
-    def _of_light(self) -> list[Finding]:
-        light, full = self.light, self.stack.saturation_level
-        black = self.stack.black_level
-        mean = float(light.power.mean())
-        found = [
-            Finding("dark level", "not known" if black is None else f"{black:.4g} grey values"),
-            Finding("darkest pixels", f"{light.darkest:.4g} grey values", "just above black"),
-        ]
-        if full is not None:
-            share = mean / (full - (black or 0.0))
-            found += [
-                Finding(
-                    "mean above black",
-                    f"{mean:.4g} grey values, {share:.1%} of full scale",
-                    "5 % to 30 %",
-                    0.05 <= share <= 0.3,
-                    "Change the exposure time or the laser power: an eighth of full scale is best.",
-                ),
-                Finding(
-                    "saturated pixels",
-                    f"{light.saturated_fraction:.2g}",
-                    f"below {MAX_SATURATED_FRACTION:g}",
-                    light.saturated_fraction <= MAX_SATURATED_FRACTION,
-                    "Shorten the exposure or lower the laser power: what full pixels saw is lost.",
-                ),
-            ]
-        return [
-            *found,
-            Finding(
-                "contrast",
-                f"{light.contrast:.3f}" + _error(light.contrast_sigma),
-                "0.3 to 1",
-                0.3 <= light.contrast <= 1.1,
-                "Low: something blurs the speckle (vibration, incoherent light, stray light); "
-                "high: few bright spots. Look at the frame.",
-            ),
-        ]
-
-    def _of_fringes(self) -> list[Finding]:
-        size = (
-            Finding("speckle grain", "none", "3 to 8 pixels", False, "No speckle: check the focus.")
-            if self.grain is None
-            else Finding(
-                "speckle grain",
-                f"{self.grain[0]:.2f}{_error(self.grain[1])} pixels"
-                if self.grain[0] < _COARSEST
-                else f"{_COARSEST:g} pixels or more",
-                "3 to 8 pixels",
-                3 <= self.grain[0] <= 8,
-                "Set the aperture or the magnification: finer grains cannot be resolved with their "
-                "fringes, coarser ones waste pixels.",
-            )
-        )
-        if isinstance(self.carrier, str) or self.steady is None:
-            none = Finding("carrier of speckle", "none", "one", False, str(self.carrier))
-            return [size, none, *_plain_fringes(self.stack.frames[0])]
-        c = self.carrier
-        reach = max(abs(c.row), abs(c.column)) + c.radius
-        return [
-            size,
-            Finding(
-                "carrier",
-                f"({c.row:+.6f} ± {c.row_sigma:.1g}, {c.column:+.6f} ± {c.column_sigma:.1g}) "
-                "cycles/pixel",
-            ),
-            Finding(
-                "sideband radius", f"{c.radius:.4f} ± {c.radius_sigma:.1g}, grain {c.grain:.2f} px"
-            ),
-            Finding(
-                "overlap with |S|²",
-                f"{c.modulus / c.radius:.2f} radii from zero",
-                "3 or more",
-                c.modulus / c.radius >= 3,
-                "Tilt the reference more, make the speckle coarser, or the reference brighter.",
-            ),
-            Finding(
-                "reach of the sideband",
-                f"{reach:.3f} cycles/pixel",
-                "below 0.5",
-                reach < 0.5,
-                "Tilt the reference less, or make the speckle coarser: it aliases.",
-            ),
-            Finding(
-                "fringe visibility",
-                f"{self.steady.visibility:.1%}",
-                "20 % or more",
-                self.steady.visibility >= 0.2,
-                "Balance the arms (reference to signal about 4:1), check path lengths and shaking.",
-            ),
-        ]
-
-    def _of_time(self) -> list[Finding]:
-        power = self.series.mean(axis=(1, 2), dtype=np.float64) - (self.stack.black_level or 0.0)
-        found = []
-        if self.missing is not None:
-            found.append(
-                Finding(
-                    "lost frames",
-                    str(self.missing),
-                    "0",
-                    self.missing == 0,
-                    "Lower the rate, check cable, buffers and trigger line.",
-                )
-            )
-        if len(power) > 1 and power.mean() > 0:
-            spread = float(power.std() / power.mean())
-            found.append(
-                Finding(
-                    "power over time",
-                    f"{spread:.2%} rms over {len(power)} frames of one pattern",
-                    "below 2 %",
-                    spread < 0.02,
-                    "Let the laser warm up; look at its power, and at what cuts the beam.",
-                )
-            )
-        if len(self.series) > 1:
-            found.append(
-                Finding(
-                    "likeness, last to first",
-                    f"{self.alike[-1]:.4f} over {len(self.series)} frames of one pattern",
-                    "above 0.9",
-                    bool(self.alike[-1] > 0.9),
-                    "The speckle has changed: calm the medium, wait for it to warm up; or these "
-                    "frames show different patterns.",
-                )
-            )
-        if len(self.series) > 1 and self.steady is not None:
-            walk = float(np.sqrt(np.mean(np.diff(self.steady.phase_rad) ** 2)))
-            moved = float(np.abs(self.steady.carrier).max())
-            found += [
-                Finding(
-                    "decorrelation of the field",
-                    f"{1 - self.steady.fidelity[-1]:.2%}",
-                    "below 5 %, noise included",
-                    bool(self.steady.fidelity[-1] > 0.95),
-                    "Mount the medium more firmly, shield it from air; calibrate anew when it "
-                    "exceeds what the calibration may lose.",
-                ),
-                Finding(
-                    "phase, frame to frame",
-                    f"{walk:.3g} rad rms",
-                    "below 0.5 rad",
-                    walk < 0.5,
-                    "Shield the arms from air and vibration; or expose faster.",
-                ),
-                Finding(
-                    "carrier moved by",
-                    f"{moved:.2g} cycles/pixel at most",
-                    "below 1e-4",
-                    moved < 1e-4,
-                    "The reference beam drifts: clamp its mirrors, let the bench warm up.",
-                ),
-            ]
-        return found
+    @property
+    def power(self) -> NDArray[np.float64]:
+        """float64 `[frame]`, mean above black of each frame of the series."""
+        means = self.series.frames.mean(axis=(1, 2), dtype=np.float64)
+        return np.asarray(means - self.levels.black, np.float64)
 
     def figures(self) -> dict[str, Any]:
         """All numbers, for JSON."""
-        steady = self.steady
+        steady, plain = self.steady, self.plain
         return {
             "source": self.stack.source,
             "frames": len(self.stack),
-            "mean_grey": float(self.light.mean.mean()),
+            "mean_grey": float(self.grey.frame_mean.mean()),
+            "black_level": self.levels.black if self.levels.black_known else None,
+            "dark_level": self.dark[0],
+            "full_scale": self.levels.full,
             "contrast": self.light.contrast,
             "contrast_sigma": self.light.contrast_sigma,
             "saturated_fraction": self.light.saturated_fraction,
             "grain": self.grain,
             "carrier": self.carrier,
-            "visibility": None if steady is None else steady.visibility,
+            "plain_fringes": None if plain is None else plain.tone,
+            "visibility": self.visibility,
             "power": self.light.power,
-            "likeness": self.alike,
+            "likeness": self.likeness,
+            "times_s": self.series.times_s,
             "phase_rad": None if steady is None else steady.phase_rad,
             "fidelity": None if steady is None else steady.fidelity,
+            "walk": self.walk,
             "lost": self.missing,
-            "findings": [finding.cells for finding in self.findings()],
         }
 
-    def add_to(self, report: Report) -> None:
-        """The pictures and the table."""
-        from calibration import figures, frame_figures
 
-        found = self.findings()
-        report.section("Figures", "What was measured, and what it should be.")
-        report.table(COLUMNS, [finding.cells for finding in found])
-        for finding in found:
-            if finding.good is False:
-                report.note(f"{finding.name}: {finding.remedy}")
-        full = self.stack.saturation_level
-        report.section("The frames")
-        if not isinstance(self.carrier, str):
-            report.figure(
-                figures.frame_figure(self.stack.frames[0], self.carrier, saturation_level=full),
-                "The first frame",
-                "Enlarged: the fringes on the speckle grains.",
-            )
-        report.figure(
-            frame_figures.light_figure(self.light),
-            "Mean and deviation",
-            "What stays in the mean of different speckle is the illumination, stray light and "
-            "dust; what does not change at all is dark or dead in the deviation.",
-        )
-        if full is not None:
-            report.figure(
-                figures.exposure_figure(
-                    self.stack.frames[:_CARRIER_FRAMES],
-                    black_level=self.stack.black_level or 0.0,
-                    saturation_level=full,
-                ),
-                "Grey values",
-                "Pixels at the right edge are full: what they saw is lost.",
-                width_px=680,
-            )
-        if self.demodulator is not None and not isinstance(self.carrier, str):
-            some = self.stack.frames[:_CARRIER_FRAMES]
-            report.section("The field")
-            report.figure(
-                figures.spectrum_figure(some, self.carrier),
-                "Spectrum",
-                "The sideband must touch neither the dotted disc of |S|² nor the edge.",
-                width_px=680,
-            )
-            report.figure(
-                figures.field_figure(
-                    self.demodulator(some[:1])[0], self.carrier, self.demodulator.decimation
-                ),
-                "The demodulated field",
-                "Of the first frame.",
-            )
-        report.section("Over the recording")
-        report.figure(
-            frame_figures.course_figure(self.light, self.alike, self.steady),
-            "How steady it was",
-            f"Power of all {len(self.light.power)} frames; the others are of {len(self.series)} "
-            "frames of one pattern (the markers, where there are several patterns), each against "
-            "the first.",
-        )
+def find_carrier_of(stack: FrameStack, levels: Levels) -> tuple[Carrier | str, int]:
+    """The carrier of the first frames of one setting, or why there is none; and which setting.
+
+    It is the setting that there are most frames of, of those whose frames are not saturated.
+    """
+    told = "There are no frames."
+    by_setting = frames_by_setting(stack)
+    for setting, numbers in by_setting.items():
+        try:
+            frames = stack.frames[numbers[:CARRIER_FRAMES]]
+            found = find_carrier(frames, saturation_level=levels.full, black_level=levels.black)
+        except SaturationError as error:
+            told = str(error)
+        except OpuError as error:
+            return str(error), setting
+        else:
+            return found, setting
+    return told, next(iter(by_setting), 0)
 
 
-def _plain_fringes(frame: NDArray[Any]) -> list[Finding]:
-    """The frequency of the fringes of a hologram without speckle, if it has any."""
-    from calibration.tone import find_tone
-
+def _plain(stack: FrameStack) -> PlainFringes | None:
     try:
-        tone = find_tone(frame)
-    except OpuError:
-        return []
-    return [
-        Finding(
-            "plain fringes",
-            f"({tone.row:+.6f} ± {tone.row_sigma:.1g}, {tone.column:+.6f} ± "
-            f"{tone.column_sigma:.1g}) cycles/pixel, amplitude {tone.amplitude:.3g}",
-        )
-    ]
+        return PlainFringes.of(stack.frames[0])
+    except OpuError:  # why there is no carrier of speckle is told, and stands for both
+        return None
 
 
-def _error(sigma: float) -> str:
-    return f" ± {sigma:.1g}" if np.isfinite(sigma) else ""
+def _dark(stack: FrameStack, grey: GreyValues) -> tuple[float, str]:
+    """The grey value without light, from dark frames, or else at most that of dark pixels."""
+    if stack.recording is not None and (frames := _dark_frames(stack.recording, grey)) is not None:
+        return float(frames.mean(dtype=np.float64)), f"{len(frames)} dark frames"
+    return grey.histogram.quantile(1e-3), "darkest pixels"
 
 
-def _series(stack: FrameStack) -> NDArray[Any]:
-    """Frames of one pattern, evenly over the whole: markers where patterns differ."""
-    recording = stack.recording
-    if recording is not None and len(np.unique(recording.shown)) > 1:
-        markers = np.flatnonzero(recording.roles == Role.MARKER)
-        numbers = markers[np.arange(len(markers)) % MARKERS != MARKERS - 1]  # the last is dark
-        if len(numbers) > 1:
-            numbers = numbers[_evenly(len(numbers))]
-            frames = [recording.exposures(int(n), int(n) + 1).frames[0] for n in numbers]
-            return np.stack(frames)
-        numbers = np.flatnonzero(recording.shown == recording.shown[0])
-        return np.asarray(stack.frames[numbers[_evenly(len(numbers))]])
-    return np.asarray(stack.frames[_evenly(len(stack))])
+def _dark_frames(recording: Recording, grey: GreyValues) -> NDArray[Any] | None:
+    """Frames without markers that show no light either: others were exposed to find a lag."""
+    roles = recording.roles
+    for run in recording.runs:
+        if run.count and (roles[run.first : run.first + run.count] == Role.DARK).all():
+            frames = recording.exposures(run.first, run.first + _DARK_FRAMES).frames[: run.count]
+            calm = frames[0].std() < _CALM * float(np.nanmean(grey.frame_deviation))
+            if calm and frames.mean() < grey.histogram.quantile(0.5):
+                return np.asarray(frames)
+    return None
 
 
-def _evenly(count: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, count - 1, min(count, _SERIES_FRAMES)).round().astype(np.int64))
+def _off_share(stack: FrameStack, black: float) -> float | None:
+    if stack.recording is None:
+        return None
+    markers = np.flatnonzero(stack.recording.roles == Role.MARKER)[:MARKERS]
+    if len(markers) < MARKERS:
+        return None
+    on, off = (
+        float(stack.recording.exposures(int(n), int(n) + 1).frames.mean()) - black
+        for n in markers[1:]
+    )
+    return off / on if on > 0 else None
 
 
 def _missing(stack: FrameStack) -> int | None:

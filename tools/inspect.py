@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from tools.json_file import JsonOption, write_json, write_text
-from tools.terminal import facts, results, table
-
-if TYPE_CHECKING:
-    from tools.frame_view import FrameView
+from tools.terminal import facts, results, stages, table
 
 
 def inspect(
@@ -19,21 +16,37 @@ def inspect(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A calibration, a recording, or frames of any program: TIFF, PNG, NumPy, HDF5, or "
-            "a folder of images.",
+            help="A calibration, a recording, or frames of any program: TIFF, PNG, NumPy, HDF5, "
+            "Zarr, or a folder of images.",
         ),
     ],
     html: Annotated[
         Path | None,
         typer.Option("--html", metavar="PAGE", help="Write the pictures to a page, too."),
     ] = None,
+    black: Annotated[
+        float | None,
+        typer.Option(
+            help="Grey value without light, of frames of another program.", show_default=False
+        ),
+    ] = None,
+    full: Annotated[
+        float | None,
+        typer.Option(
+            help="Grey value of a full pixel, of frames of another program; otherwise guessed "
+            "from the brightest.",
+            show_default=False,
+        ),
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Tell what a calibration, a recording or a file of frames holds, and how good it is."""
     from tools.frame_files import open_frames
-    from tools.frame_view import COLUMNS, FrameView
+    from tools.frame_findings import COLUMNS, findings, remarks
+    from tools.frame_page import counted, frame_page
+    from tools.frame_view import FrameView
     from tools.output_path import require_writable
-    from tools.recording_table import recording_figures, recording_table
+    from tools.recording_table import measured_figures, recording_figures, recording_table
 
     require_writable(html, json)
     if _is_calibration(file):
@@ -41,23 +54,32 @@ def inspect(
         return
     with open_frames(file) as stack:
         told: dict[str, Any] = {}
-        if stack.recording is not None:
+        if stack.recording is not None and not len(stack):
             told = recording_figures(stack.recording)
             results().print(recording_table(file, told))
-        if not len(stack):
             write_json(json, told)
             return
-        view = FrameView.of(stack)
-        findings = view.findings()
+        with stages("inspect") as tell:
+            view = FrameView.of(
+                stack,
+                black=black,
+                full=full,
+                progress=lambda done, total: tell("grey values", done, total),
+            )
+        if stack.recording is not None:
+            told = measured_figures(stack.recording, view.grey, view.light, view.carrier)
+            results().print(recording_table(file, told))
+        found = findings(view)
         rows, columns = stack.frames.shape[1:]
-        title = f"{len(stack)} frames of {rows} × {columns} pixels ({stack.source})"
-        results().print(table(title, COLUMNS, [finding.cells for finding in findings]))
-        for finding in findings:
-            if finding.good is False:
-                results().print(f"{finding.name}: {finding.remedy}", highlight=False, markup=False)
+        many = counted(len(stack), "frame", "frames")
+        title = f"{many} of {rows} × {columns} pixels ({stack.source})"
+        results().print(table(title, COLUMNS, [finding.cells for finding in found]))
+        for remark in remarks(view):
+            results().print(remark, highlight=False, markup=False)
         if html is not None:
-            write_text(html, _page(file, view))
-        write_json(json, told | {"view": view.figures()})
+            write_text(html, frame_page(view))
+        cells = [finding.cells for finding in found]
+        write_json(json, told | {"view": view.figures() | {"findings": cells}})
 
 
 def _inspect_calibration(file: Path, html: Path | None, json: Path | None) -> None:
@@ -71,39 +93,6 @@ def _inspect_calibration(file: Path, html: Path | None, json: Path | None) -> No
     if html is not None:
         write_text(html, kept_page(file.name, calibration))
     write_json(json, calibration_figures(calibration))
-
-
-def _page(file: Path, view: FrameView) -> str:
-    """The page of a file of frames."""
-    from importlib.metadata import version
-
-    from tools.report import Report
-
-    stack = view.stack
-    rows, columns = stack.frames.shape[1:]
-    wrong = sum(finding.good is False for finding in view.findings())
-    report = Report(
-        f"Frames of {file.name}",
-        f"{stack.source}. "
-        + (f"{wrong} figures want a look." if wrong else "All figures are as they should be."),
-        {
-            "frames": str(len(stack)),
-            "pixels": f"{rows} × {columns}",
-            "contrast": f"{view.light.contrast:.3f}",
-            "grain": "none" if view.grain is None else f"{view.grain[0]:.2f} px",
-            "visibility": "-" if view.steady is None else f"{view.steady.visibility:.0%}",
-        },
-    )
-    view.add_to(report)
-    if stack.recording is not None:
-        then = stack.recording.conditions
-        report.section("Conditions")
-        report.settings(
-            {"bench": then.bench, "began": f"{then.began_at}, opu {then.software}"}
-            | {kind: str(who) for kind, who in then.identities.items()}
-            | then.environment
-        )
-    return report.html(f"opu {version('opu')}")
 
 
 def _is_calibration(path: Path) -> bool:

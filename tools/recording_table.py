@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,28 +11,39 @@ from tools.terminal import facts
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from calibration.carrier import Carrier
+    from calibration.grey_values import GreyValues
+    from calibration.speckle import Light
     from opu_driver.recording import Recording
-
-_CARRIER_FRAMES = 32
 
 
 def recording_figures(recording: Recording) -> dict[str, Any]:
     """What can be measured on the frames of a recording."""
+    from calibration.grey_values import GreyValues
+    from calibration.speckle import Light
+    from tools.frame_files import recorded_stack
+    from tools.frame_view import Levels, find_carrier_of
+
+    if not len(recording):
+        return measured_figures(recording, None, None, "no frames")
+    stack = recorded_stack(recording)
+    grey = GreyValues.of(stack.frames)
+    levels = Levels.of(stack, grey, None, None)
+    light = Light.from_grey(grey, black_level=levels.black, saturation_level=levels.full)
+    return measured_figures(recording, grey, light, find_carrier_of(stack, levels)[0])
+
+
+def measured_figures(
+    recording: Recording, grey: GreyValues | None, light: Light | None, carrier: Carrier | str
+) -> dict[str, Any]:
+    """The figures of a recording whose frames were measured; without any, those are NaN."""
     import numpy as np
 
     from opu_driver.exposure_run import settings_told
 
     conditions = recording.conditions
-    total, squares, saturated, pixels = 0.0, 0.0, 0, 0
-    for block in recording.blocks():
-        grey = block.astype(np.float64)
-        total += float(grey.sum())
-        squares += float(np.square(grey).sum())
-        saturated += int(np.count_nonzero(block >= conditions.saturation_level))
-        pixels += block.size
-    mean = total / pixels if pixels else float("nan")
-    deviation = float(np.sqrt(max(squares / pixels - mean**2, 0.0))) if pixels else float("nan")
-    light = mean - conditions.black_level
+    mean = math.nan if grey is None else float(grey.frame_mean.mean())
+    scale = conditions.saturation_level - conditions.black_level
     return {
         "conditions": conditions,
         "frames": len(recording),
@@ -41,29 +53,11 @@ def recording_figures(recording: Recording) -> dict[str, Any]:
         "settings": settings_told(conditions, recording.runs),
         "patterns": len(np.unique(recording.shown)),
         "mean_grey": mean,
-        "mean_fraction": light / (conditions.saturation_level - conditions.black_level),
-        "contrast": deviation / light if light > 0 else float("nan"),
-        "saturated_fraction": saturated / pixels if pixels else float("nan"),
-        "carrier": _carrier(recording),
+        "mean_fraction": (mean - conditions.black_level) / scale,
+        "contrast": math.nan if light is None else light.contrast,
+        "saturated_fraction": math.nan if light is None else light.saturated_fraction,
+        "carrier": carrier,
     }
-
-
-def _carrier(recording: Recording) -> Any:
-    """The carrier of the first frames, or why there is none."""
-    from calibration.carrier import find_carrier
-    from opu_driver.errors import OpuError
-
-    if not len(recording):
-        return "no frames"
-    conditions = recording.conditions
-    try:
-        return find_carrier(
-            recording.frames(0, _CARRIER_FRAMES),
-            saturation_level=conditions.saturation_level,
-            black_level=conditions.black_level,
-        )
-    except OpuError as error:
-        return str(error)
 
 
 def recording_table(path: Path, figures: dict[str, Any]) -> Table:
