@@ -37,6 +37,7 @@ th { text-align: right; font-weight: 600; font-size: 14px; color: var(--soft);
   border-bottom: 2px solid var(--line); padding: 6px 18px 6px 0; vertical-align: bottom; }
 td { text-align: right; border-bottom: 1px solid var(--line); padding: 7px 18px 7px 0; }
 th:first-child, td:first-child { text-align: left; white-space: nowrap; }
+th.words, td.words { text-align: left; vertical-align: top; }
 tr.marked td { background: #eef4fb; font-weight: 600; }
 table.settings td { text-align: left; vertical-align: top; }
 table.settings td:first-child { color: var(--soft); white-space: nowrap; }
@@ -50,6 +51,8 @@ footer { color: var(--soft); font-size: 14px; border-top: 1px solid var(--line);
   figure { margin: 12px 0 18px; }
 }
 """
+
+_LONGEST_NUMBER = 24  # characters, its deviation and its unit among them
 
 
 class Report:
@@ -110,7 +113,7 @@ class Report:
         note: str = "",
         marked: int | None = None,
     ) -> None:
-        """A table of words (its first column) and numbers.
+        """A table of words (its first column, and those with sentences in them) and numbers.
 
         Args:
             columns: Heads of the columns.
@@ -118,10 +121,19 @@ class Report:
             note: What there is to say about it.
             marked: Number of a row that stands out.
         """
-        head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+        rows = list(rows)
+        kinds = [
+            " class=words" if any(len(row[i]) > _LONGEST_NUMBER for row in rows) else ""
+            for i in range(len(columns))
+        ]
+        head = "".join(
+            f"<th{kind}>{escape(column)}</th>" for kind, column in zip(kinds, columns, strict=True)
+        )
         lines = [
             f"<tr{' class=marked' if i == marked else ''}>"
-            + "".join(f"<td>{escape(cell)}</td>" for cell in row)
+            + "".join(
+                f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)
+            )
             + "</tr>"
             for i, row in enumerate(rows)
         ]
