@@ -5,7 +5,7 @@ file if it is given one, and serves until it is ended or told to. On standard in
 a hand would do to a real laser, a line each:
 
     interlock open | interlock closed | key off | key on | fault CODE
-    unplug | plug in | disturb KIND ... | output | quit
+    unplug | plug in | disturb KIND ... | settle | output | quit
 
 and answers `ok`, or the power that leaves it in milliwatts to `output`.
 """
@@ -91,6 +91,8 @@ def by_hand(words: list[str], laser: LaserEmulator, server: TextServer) -> str:
             server.plug_in()
         case ["disturb", *kinds] if set(kinds) <= set(Disturbance):
             server.disturb(*map(Disturbance, kinds))
+        case ["settle"]:
+            server.settle()
         case ["output"]:
             return f"{head.output_mw:g}"
         case _:

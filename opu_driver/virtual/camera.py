@@ -177,19 +177,25 @@ class VirtualCamera(Camera):
         self._require_plugged()
         if self.settings.trigger is Trigger.FREE and not self._unread:
             self._expose_held(min(max_frames, self._wanted - self._taken))
-        if not self._unread:
+        if not self._unread or self._punctual(self._unread[0]) == 0:
             raise CaptureTimeoutError(
                 f"No frame within {timeout_s:g} s: {self._delivered} of {self._wanted} came. Check "
                 "that the modulator runs and that its trigger edges reach the camera."
             )
         exposures = self._unread.popleft()
-        if len(exposures) > max_frames:
-            self._unread.appendleft(exposures[max_frames:])
-            exposures = exposures[:max_frames]
+        count = min(max_frames, self._punctual(exposures))
+        if len(exposures) > count:
+            self._unread.appendleft(exposures[count:])
+            exposures = exposures[:count]
         frames = self._scene.develop(exposures, self.settings.region, self._converter)
         ids = self._delivered + np.arange(len(exposures), dtype=np.int64)
         self._delivered += len(exposures)
         return FrameBlock(frames, ids, exposures.start_us, 0)
+
+    def _punctual(self, exposures: Exposures) -> int:
+        """How many of them are there when they are read."""
+        late = np.isin(exposures.numbers, self._scene.settings.faults.late_frames)
+        return int(np.argmax(late)) if late.any() else len(exposures)
 
     def _disarm(self) -> None:
         self._unread.clear()

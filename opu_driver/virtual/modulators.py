@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from opu_driver.device import Identity
-from opu_driver.errors import SettingError
+from opu_driver.errors import DeviceError, SettingError
 from opu_driver.modulator import Modulator, Patterns
 from opu_driver.virtual.scene import Scene
 
@@ -63,6 +63,7 @@ class VirtualModulator(Modulator):
         self._capacity = capacity
         self._patterns: Patterns | None = None
         self._shown = 0
+        self._loads = 0
         scene.install(self, "modulator")
 
     @property
@@ -105,6 +106,12 @@ class VirtualModulator(Modulator):
         self._stop()
 
     def _load(self, patterns: Patterns) -> None:
+        self._loads += 1
+        if self._loads - 1 in self._scene.settings.faults.refused_loads:
+            raise DeviceError(
+                f"The modulator's memory is full: {len(patterns)} patterns find no room. Load "
+                "fewer at once."
+            )
         self._patterns = patterns.copy()
         self._shown = 0
 

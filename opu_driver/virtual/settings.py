@@ -25,6 +25,8 @@ class Faults(BaseModel):
         doubled_trigger_rate: Fraction of all edges that are doubled, drawn from the seed.
         stale_frames: Exposures before which the camera delivers a frame of earlier times, so
             that all frames until it is armed again are off by one.
+        late_frames: Exposures whose frame, and those after it, come later than anybody waits.
+        refused_loads: Loads of the modulator, counted from 0, that find its memory full.
         carrier_jumps: `[exposure, row, column]`: from this exposure on the carrier is elsewhere
             by so many cycles/pixel.
         interlock_opens_at: The exposure before which the laser's interlock opens.
@@ -38,6 +40,8 @@ class Faults(BaseModel):
     dropped_trigger_rate: float = Field(0.0, ge=0, le=1)
     doubled_trigger_rate: float = Field(0.0, ge=0, le=1)
     stale_frames: tuple[Number, ...] = ()
+    late_frames: tuple[Number, ...] = ()
+    refused_loads: tuple[Number, ...] = ()
     carrier_jumps: tuple[tuple[Number, Frequency, Frequency], ...] = ()
     interlock_opens_at: Number | None = None
     camera_lost_at: Number | None = None

@@ -44,6 +44,32 @@ def conforms(tmp_path):
     return run
 
 
+EMULATED_BENCH = """
+name = "emulated"
+idle_after_s = {idle_after_s}
+
+[modulator]
+driver = "alp"
+
+[camera]
+driver = "pylon"
+pitch_um = 5.5
+exposure_us = 150.0
+region = {{ row = 0, column = 0, height = 128, width = 128 }}
+
+[laser]
+driver = "cobolt"
+port = "{port}"
+power_mw = 5.0
+
+[emulation]
+laser_log = "{log}"
+preset = "quiet"
+black_level = 0.0
+seed = 1
+"""
+
+
 class Emulated:
     """A Cobolt laser in a process of its own, which nobody's death but its own ends."""
 
@@ -56,6 +82,12 @@ class Emulated:
             text=True,
         )
         self.port = self.process.stdout.readline().strip()
+
+    def bench_file(self, idle_after_s=10.0):
+        """The emulated bench that it lights, as `opu emulate` describes it."""
+        return EMULATED_BENCH.format(
+            port=self.port, log=self.log.as_posix(), idle_after_s=idle_after_s
+        )
 
     def by_hand(self, act):
         """Do to it what a hand would do; returns what it says."""
@@ -78,6 +110,20 @@ class Emulated:
         self.process.stdin.close()
         self.process.wait(10)
         self.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def start_cobolt():
+    """Start emulated lasers, each with its logbook in a folder; they end with the session."""
+    started = []
+
+    def start(folder):
+        started.append(Emulated(folder))
+        return started[-1]
+
+    yield start
+    for laser in started:
+        laser.end()
 
 
 @pytest.fixture

@@ -6,66 +6,24 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from opu_driver import open_bench, simulated_bench
-from opu_driver.errors import (
-    CaptureTimeoutError,
-    DeviceBusyError,
-    DeviceError,
-    DeviceLostError,
-    FrameMismatchError,
-    LaserSafetyError,
-    OpuError,
-    PatternError,
-    SaturationError,
-)
+from opu_driver.camera import Region, Trigger
+from opu_driver.errors import DeviceBusyError, OpuError
 
 pytest.importorskip("serial", reason="pyserial is not installed: pip install 'opu[serial]'")
 pytest.importorskip("pypylon", reason="pypylon is not installed: pip install 'opu[pylon]'")
-
-SECTIONS = """
-name = "emulated"
-idle_after_s = {idle_after_s}
-
-[modulator]
-driver = "alp"
-
-[camera]
-driver = "pylon"
-exposure_us = {exposure_us}
-region = {{ row = 0, column = 0, height = 128, width = 128 }}
-
-[laser]
-driver = "cobolt"
-port = "{port}"
-power_mw = 5.0
-
-[emulation]
-laser_log = "{log}"
-preset = "quiet"
-black_level = 0.0
-seed = 1
-"""
-
-
-def described(cobolt, idle_after_s=10.0, exposure_us=150.0):
-    return SECTIONS.format(
-        port=cobolt.port,
-        log=Path(cobolt.log).as_posix(),
-        idle_after_s=idle_after_s,
-        exposure_us=exposure_us,
-    )
 
 
 @pytest.fixture
 def bench_path(cobolt, tmp_path):
     path = tmp_path / "bench.toml"
-    path.write_text(described(cobolt))
+    path.write_text(cobolt.bench_file())
     return path
 
 
@@ -80,12 +38,21 @@ def half_lit(bench, count, seed=0):
     return bench.layout(10).render(bits)
 
 
-@pytest.mark.parametrize("module", ["test_bench", "test_laser", "test_modulator"])
+@pytest.mark.parametrize(
+    "module", ["test_bench", "test_camera", "test_device", "test_laser", "test_modulator"]
+)
 def test_it_passes_the_suite_of_all_benches(cobolt, conforms, module):
-    # Basler's emulation reads its picture at the software trigger, before any light can change.
-    told = conforms(described(cobolt), module, also=("-k", "not what_steps_show"))
+    told = conforms(cobolt.bench_file(), module)
     assert " passed" in told
     assert all(emission.end_s is not None for emission in cobolt.emissions)
+    if module == "test_bench":  # all that the bench file allows
+        assert max(emission.highest_mw for emission in cobolt.emissions) == pytest.approx(5.0)
+
+
+def test_the_suite_emits_next_to_nothing_unless_it_may_disturb_more(cobolt, conforms):
+    conforms(cobolt.bench_file(), "test_bench", also=("--disturb", "1", "-k", "any_order"))
+    powers_mw = [emission.highest_mw for emission in cobolt.emissions]
+    assert powers_mw == pytest.approx([0.1])  # this laser's steps are that large: 2 % of 5 mW
 
 
 def test_it_reaches_the_figures_of_the_simulated_bench(bench):
@@ -109,124 +76,18 @@ def test_batches_beyond_the_memory_are_uploaded_while_others_are_shown(bench):
     assert (np.corrcoef(whole, again)[:30, 30:].argmax(axis=1) == np.arange(30)).all()
 
 
-def assert_usable(bench, path):
-    """The bench is dark, and works again in the same process."""
-    assert not bench.laser.emitting
-    with open_bench(path) as again:
-        frames = again.expose(half_lit(again, 3))
-    assert len(frames) == 3
-
-
-def emulated(bench):
-    return bench._optics
-
-
-FAULTS = {
-    "lost edge": (
-        lambda bench, cobolt: emulated(bench).dmd.fault("lost edge", 5),
-        (FrameMismatchError, CaptureTimeoutError),
-        "frame",
-    ),
-    "doubled picture": (
-        lambda bench, cobolt: emulated(bench).dmd.fault("doubled picture", 5),
-        FrameMismatchError,
-        "frame",
-    ),
-    "dropped picture before the last marker": (
-        lambda bench, cobolt: emulated(bench).dmd.fault("dropped picture", 22),
-        FrameMismatchError,
-        "markers",
-    ),
-    "late frame": (
-        lambda bench, cobolt: delay_a_frame(bench),
-        FrameMismatchError,
-        "frames for 23",
-    ),
-    "unplugged camera": (
-        lambda bench, cobolt: unplug_camera(bench),
-        DeviceLostError,
-        "camera",
-    ),
-    "unplugged modulator": (
-        lambda bench, cobolt: emulated(bench).dmd.unplug(),
-        DeviceLostError,
-        "(?i)alp|dmd|usb",
-    ),
-    "memory full": (
-        lambda bench, cobolt: emulated(bench).dmd.fail("AlpSeqAlloc", 1007),
-        (DeviceError, PatternError),
-        "(?i)memory",
-    ),
-    "unplugged laser": (
-        lambda bench, cobolt: cobolt.by_hand("unplug"),
-        (DeviceLostError, LaserSafetyError),
-        "(?i)laser|line|port",
-    ),
-    "garbage answers of the laser": (
-        lambda bench, cobolt: cobolt.by_hand("disturb noisy noisy noisy noisy"),
-        (DeviceError, LaserSafetyError),
-        "(?i)laser|answer|line|port",
-    ),
-    "serial timeout": (
-        lambda bench, cobolt: cobolt.by_hand("disturb silent silent silent"),
-        (DeviceError, LaserSafetyError),
-        "(?i)laser|answer|line|port",
-    ),
-    "open interlock": (
-        lambda bench, cobolt: cobolt.by_hand("interlock open"),
-        LaserSafetyError,
-        "interlock",
-    ),
-}
-
-
-def delay_a_frame(bench):
-    """The fifth frame from now comes four seconds late: longer than anyone waits for it."""
-    optics = emulated(bench)
-    expose, left = optics.feed.expose, [5]
-
-    def late(camera, frame):
-        left[0] -= 1
-        if left[0] == 0:
-            time.sleep(4.0)
-        return expose(camera, frame)
-
-    optics.feed.expose = late
-
-
-def unplug_camera(bench):
-    from opu_driver.emulators.pylon import unplug
-
-    unplug(bench.camera)
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_named_leaves_all_safe_and_the_process_usable(bench_path, cobolt, name):
-    cause, kind, words = FAULTS[name]
-    patterns = None
-    with pytest.raises(OpuError) as told, open_bench(bench_path) as bench:
-        patterns = half_lit(bench, 20)
-        kept = list(bench.stream([patterns[:4]]))
-        cause(bench, cobolt)
-        bench.expose(patterns)
-        bench.expose(patterns)
-    assert isinstance(told.value, kind), told.value
-    assert told.match(words)
-    assert len(kept) == 1
-    for act in ("plug in", "interlock closed", "key off", "key on", "fault 0"):
-        cobolt.by_hand(act)
-    assert_usable(bench, bench_path)
-
-
-def test_saturation_is_named(cobolt, tmp_path):
-    path = tmp_path / "bright.toml"
-    path.write_text(described(cobolt, exposure_us=20_000.0))
-    with (
-        pytest.raises((SaturationError, FrameMismatchError), match="satur|full"),
-        open_bench(path) as bench,
-    ):
-        bench.expose(half_lit(bench, 3))
-    assert not bench.laser.emitting
+def test_a_camera_alone_sees_darkness_of_any_region(bench_path):
+    with open_bench(bench_path) as bench:
+        bench.expose(half_lit(bench, 1))
+        settings = bench.settings
+    for region in (settings.region, Region(8, 16, 160, 320)):
+        with bench.camera as camera:
+            camera.configure(replace(settings, region=region, trigger=Trigger.SOFTWARE))
+            camera.arm(1)
+            camera.trigger()
+            frame = camera.read(1, 5.0).frames[0]
+        assert frame.shape == region.shape
+        assert not frame.any()
 
 
 def test_the_dmds_own_edges_are_counted_from_a_known_start(bench):
@@ -255,7 +116,7 @@ def test_an_idle_bench_goes_dark_also_when_its_event_loop_has_stopped(cobolt, tm
     import asyncio
 
     path = tmp_path / "bench.toml"
-    path.write_text(described(cobolt, idle_after_s=0.3))
+    path.write_text(cobolt.bench_file(idle_after_s=0.3))
     loop = asyncio.new_event_loop()
     with open_bench(path) as bench:
 
@@ -385,9 +246,8 @@ def test_the_commands_of_a_user_work_on_it(bench_path, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_bench_without_a_logbook_is_refused(tmp_path):
+def test_a_bench_without_a_logbook_is_refused(cobolt, tmp_path):
     path = tmp_path / "bench.toml"
-    text = SECTIONS.format(port="x", log="missing.jsonl", idle_after_s=1.0, exposure_us=100.0)
-    path.write_text(text)
+    path.write_text(cobolt.bench_file().replace(cobolt.log.as_posix(), "missing.jsonl"))
     with pytest.raises(OpuError, match="opu emulate"):
         open_bench(path)
