@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _POWER_MW = 5.0
 _EXPOSURE_US = 150.0  # Basler's emulation has no shorter one than 100
 _PIXELS = 128
+_PITCH_UM = 5.5
 _LOOK_S = 0.1
 
 
@@ -102,6 +103,7 @@ driver = "alp"
 
 [camera]
 driver = "pylon"
+pitch_um = {_PITCH_UM}  # the emulation does not tell it
 exposure_us = {_EXPOSURE_US}
 region = {{ row = 0, column = 0, height = {_PIXELS}, width = {_PIXELS} }}
 

@@ -72,6 +72,17 @@ def patterns(modulator: Modulator) -> Patterns:
     return random_patterns(modulator, 5)
 
 
+def weakest_mw(laser: Laser, full_mw: float) -> float:
+    """The power to begin with: a hundredth of `full_mw`, or the least that the laser has.
+
+    Args:
+        laser: An open laser.
+        full_mw: The power of the bench file, milliwatts.
+    """
+    low, high = laser.power_limits_mw
+    return min(max(low, 0.01 * full_mw), high)
+
+
 def random_patterns(modulator: Modulator, count: int, seed: int = 0) -> Patterns:
     """Random patterns of an open modulator, of macropixels as a bench shows them.
 

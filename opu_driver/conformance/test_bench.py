@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from opu_driver.bench import Bench
 from opu_driver.bench_file import BenchFile, build_bench
 from opu_driver.camera import Region, Trigger
-from opu_driver.errors import DeviceBusyError, PatternError, SettingError
+from opu_driver.conformance.conftest import weakest_mw
+from opu_driver.errors import (
+    DeviceBusyError,
+    FrameMismatchError,
+    LowSignalError,
+    PatternError,
+    SettingError,
+)
 from opu_driver.modulator import Patterns
 
 pytestmark = pytest.mark.disturbs(1)
@@ -19,6 +26,26 @@ pytestmark = pytest.mark.disturbs(1)
 
 @pytest.fixture
 def lit(bench: Bench) -> Bench:
+    """The bench in the weakest light in which it proves its frames, its exposure fitted to that."""
+    full_mw = bench.start.power_mw
+    power_mw = weakest_mw(bench.laser, full_mw)
+    while True:
+        bench.laser.set_power_mw(power_mw)
+        try:
+            return fitted(bench)
+        except (LowSignalError, FrameMismatchError):
+            if power_mw >= full_mw:
+                raise
+            power_mw = min(4 * power_mw, full_mw)
+
+
+@pytest.fixture
+def bright(bench: Bench) -> Bench:
+    """The bench at the power of the bench file, its exposure fitted to that."""
+    return fitted(bench)
+
+
+def fitted(bench: Bench) -> Bench:
     """The bench, its exposure fitted to half-lit patterns and to all on."""
     bench.fit_exposure(np.concatenate([half_lit(bench, 2), bench.layout(1).all_on()]))
     return bench
@@ -122,22 +149,22 @@ def test_one_bench_owns_the_devices(bench: Bench, bench_file: BenchFile) -> None
 
 
 @pytest.mark.disturbs(2)
-def test_more_than_the_modulator_holds_becomes_several_sequences(lit: Bench) -> None:
-    room = lit.longest_sequence
+def test_more_than_the_modulator_holds_becomes_several_sequences(bright: Bench) -> None:
+    room = bright.longest_sequence
     if room > 2000:
         pytest.skip("the modulator holds more than a test should show")
-    patterns = half_lit(lit, room + 2)
-    assert [len(sequence) for sequence in lit.stream([patterns])] == [room, 2]
+    patterns = half_lit(bright, room + 2)
+    assert [len(sequence) for sequence in bright.stream([patterns])] == [room, 2]
 
 
 @pytest.mark.disturbs(2)
-def test_light_is_proportional_to_power(lit: Bench) -> None:
-    full = lit.power_mw
-    pattern = np.repeat(half_lit(lit, 1), 4, axis=0)
-    black = lit.camera.black_level
-    grey = float(lit.expose(pattern).mean(dtype=np.float64)) - black
-    low, _ = lit.laser.power_limits_mw
+def test_light_is_proportional_to_power(bright: Bench) -> None:
+    full = bright.power_mw
+    pattern = np.repeat(half_lit(bright, 1), 4, axis=0)
+    black = bright.camera.black_level
+    grey = float(bright.expose(pattern).mean(dtype=np.float64)) - black
+    low, _ = bright.laser.power_limits_mw
     half = max(low, full / 2)
-    lit.laser.set_power_mw(half)
-    dimmer = float(lit.expose(pattern).mean(dtype=np.float64)) - black
+    bright.laser.set_power_mw(half)
+    dimmer = float(bright.expose(pattern).mean(dtype=np.float64)) - black
     assert dimmer / grey == pytest.approx(half / full, rel=0.15)

@@ -14,6 +14,7 @@ import pytest
 
 from opu_driver.audit_log import default_path
 from opu_driver.bench_file import BenchFile
+from opu_driver.conformance.conftest import weakest_mw
 from opu_driver.errors import DeviceStateError, LaserSafetyError, SettingError
 from opu_driver.laser import Laser
 
@@ -28,8 +29,7 @@ def ceiling_mw(bench_file: BenchFile) -> float:
 @pytest.fixture
 def dim(laser: Laser, bench_file: BenchFile) -> Laser:
     """The laser, at the lowest power that is more than nothing."""
-    low, high = laser.power_limits_mw
-    laser.set_power_mw(min(max(low, 0.01 * bench_file.laser.power_mw), high))
+    laser.set_power_mw(weakest_mw(laser, bench_file.laser.power_mw))
     return laser
 
 

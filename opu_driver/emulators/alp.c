@@ -35,6 +35,7 @@ enum { MSB_ALIGN, LSB_ALIGN, BINARY_TOPDOWN, BINARY_BOTTOMUP };
 
 #define SEQUENCES 256
 #define MAX_PICTURE_TIME 10000000L /* us */
+#define LONGEST_LOOK_S 5.0
 
 typedef struct {
     int used;
@@ -67,6 +68,10 @@ static struct {
     long remembered;
     long long count;
     unsigned char *mirrors;
+    /* who looks at the mirrors */
+    int watched;
+    long long awaited; /* the picture that a call waits to be seen; -1 for none */
+    long long seen;    /* the pictures before this one have been seen */
     /* trigger input, faults */
     long long edges_lost;
     int fault;
@@ -367,9 +372,26 @@ API long AlpProjStart(ALP_ID device, ALP_ID id) {
     return leave(start(seq, 0));
 }
 
+/* Until whoever looks at the mirrors has seen a picture: light that is computed is slower than the
+ * time for which a driver that steps through its pictures waits before it exposes a camera. */
+static void wait_until_seen(long long index) {
+    double end_s = now_s() + LONGEST_LOOK_S;
+    emu.awaited = index;
+    while (emu.watched && emu.seen <= index && now_s() < end_s) {
+        advance();
+        leave(0);
+        sleep_s(2e-4);
+        pthread_mutex_lock(&lock);
+    }
+    emu.awaited = -1;
+}
+
 API long AlpProjStartCont(ALP_ID device, ALP_ID id) {
     SEQUENCE("AlpProjStartCont");
-    return leave(start(seq, 1));
+    long long first = emu.count;
+    long code = start(seq, 1);
+    if (!code && emu.watched) wait_until_seen(first);
+    return leave(code);
 }
 
 API long AlpProjHalt(ALP_ID device) {
@@ -430,6 +452,7 @@ API int emu_create(long serial, long dmd_type, long rows, long columns, long mem
     emu.ring = calloc(remembered, sizeof *emu.ring);
     emu.mirrors = calloc(1, picture_bytes());
     emu.plugged = 1;
+    emu.awaited = -1;
     return emu.ring && emu.mirrors;
 }
 
@@ -506,6 +529,30 @@ API int emu_shown(long long index, double timeout_s, double *time_s, int *edge,
         if (pause_s > 5e-4) pause_s = 5e-4;
         sleep_s(pause_s < end_s - now ? pause_s : end_s - now);
     }
+}
+
+/* Somebody begins or ends to look at the mirrors, and will tell what was seen. */
+API void emu_watch(int watched) {
+    pthread_mutex_lock(&lock);
+    advance();
+    emu.watched = watched;
+    emu.seen = emu.count;
+    leave(0);
+}
+
+/* All pictures up to this one have been seen. */
+API void emu_saw(long long index) {
+    pthread_mutex_lock(&lock);
+    emu.seen = index + 1;
+    leave(0);
+}
+
+/* The picture that a call waits to be seen; -1 for none. */
+API long long emu_awaited(void) {
+    pthread_mutex_lock(&lock);
+    long long awaited = emu.awaited;
+    leave(0);
+    return awaited;
 }
 
 API void emu_mirrors(unsigned char *bits) {

@@ -130,6 +130,11 @@ class EmulatedALP:
             ctypes.POINTER(ctypes.c_int),
             ctypes.c_void_p,
         ]
+        c.emu_watch.argtypes = [ctypes.c_int]
+        c.emu_watch.restype = None
+        c.emu_saw.argtypes = [ctypes.c_longlong]
+        c.emu_saw.restype = None
+        c.emu_awaited.restype = ctypes.c_longlong
         c.emu_mirrors.argtypes = [ctypes.c_void_p]
         c.emu_mirrors.restype = None
 
@@ -170,6 +175,24 @@ class EmulatedALP:
         mirrors = np.empty(self._shape, np.uint8)
         self._c.emu_mirrors(mirrors.ctypes.data)
         return mirrors
+
+    def watch(self, watched: bool) -> None:
+        """Begin or end to look at all that is shown, and to tell with `saw` what has been seen.
+
+        A driver that steps through pictures exposes a camera as soon as the mirrors rest. Where
+        light is computed that is too soon; so such a step lasts until its picture has been seen.
+        """
+        self._c.emu_watch(int(watched))
+
+    def saw(self, index: int) -> None:
+        """Picture number `index`, and all before it, have been looked at."""
+        self._c.emu_saw(index)
+
+    @property
+    def awaited(self) -> int | None:
+        """The picture that a driver's step waits to be seen."""
+        index = int(self._c.emu_awaited())
+        return None if index < 0 else index
 
     def edge(self) -> int:
         """One edge on the trigger input; returns how many have come too early or for nothing."""

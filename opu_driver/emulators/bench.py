@@ -2,7 +2,8 @@
 
 The mirrors that an emulated ViALUX DMD shows, at the power that an emulated Cobolt emits by its own
 logbook, make the frames that Basler's camera emulation returns, one for each edge of the DMD's
-trigger output. The drivers cannot tell.
+trigger output, or one for each step of a DMD that is stepped. The drivers cannot tell. Before
+the bench is opened and after it, the camera sees darkness.
 
     [modulator]
     driver = "alp"
@@ -43,6 +44,7 @@ from numpy.typing import NDArray
 from opu_driver.camera import Camera, CameraSettings, Frames, Region, Trigger
 from opu_driver.emulators.alp import EmulatedALP
 from opu_driver.emulators.pylon import FrameFeed, switch_on
+from opu_driver.emulators.shown_pattern import ShownPattern
 from opu_driver.errors import BenchFileError, DeviceStateError
 from opu_driver.virtual.camera import VirtualCamera
 from opu_driver.virtual.modulators import VirtualDMD
@@ -127,6 +129,7 @@ class EmulatedBench:
             raise DeviceStateError("The emulated bench has no camera; call look_through(camera).")
         self._mirrors.open()
         self._sensor.open()
+        self.dmd.watch(True)
         self._next = self.dmd.count
         self._seen = None
         self._frame(self.dmd.mirrors)  # what is prepared once is prepared before it is waited for
@@ -144,6 +147,8 @@ class EmulatedBench:
         self._stop.set()
         if self._light is not None:
             self._light.join()
+        self.dmd.watch(False)
+        self.feed.darken()
         self._mirrors.close()
         self._sensor.close()
 
@@ -154,9 +159,17 @@ class EmulatedBench:
             if shown is None:
                 continue
             self._next += 1
-            listens = self._camera.is_open and self._camera.settings.trigger is Trigger.HARDWARE
-            if shown.edge and listens:
-                self.feed.expose(self._camera, self._frame(shown.mirrors))
+            if self._camera.is_open:
+                self._pass_on(shown)
+            self.dmd.saw(shown.index)
+
+    def _pass_on(self, shown: ShownPattern) -> None:
+        trigger = self._camera.settings.trigger
+        if trigger is Trigger.HARDWARE and shown.edge:
+            self.feed.expose(self._camera, self._frame(shown.mirrors))
+        # The emulation reads its picture at the trigger: what a step shows has to be there before.
+        if trigger is Trigger.SOFTWARE and shown.index == self.dmd.awaited:
+            self.feed.show(self._camera, self._frame(shown.mirrors))
 
     def _frame(self, mirrors: NDArray[np.uint8]) -> Frames:
         """What the camera sees of the mirrors, grey values of its region `[row, column]`."""

@@ -21,6 +21,9 @@ from opu_driver.cameras.pylon import PylonCamera
 from opu_driver.errors import SettingError
 from opu_driver.extras import vendor_library
 
+SENSOR_SHAPE = (4096, 4096)
+"""Rows and columns that an emulated camera has."""
+
 _READY_MS = 2000
 
 
@@ -39,7 +42,7 @@ def switch_on(cameras: int = 1) -> list[str]:
 
 
 class FrameFeed:
-    """What an emulated camera sees: frames that somebody else computes, one an edge.
+    """What an emulated camera sees: darkness, or frames that somebody else computes, one an edge.
 
     Args:
         folder: An empty folder of the emulated camera's own; best in memory, such as /dev/shm.
@@ -49,7 +52,7 @@ class FrameFeed:
         # With a single file the emulation reads it once; with two it reads each time.
         self._files = (folder / "even.tif", folder / "odd.tif")
         self._folder = folder
-        self._write(np.zeros((1, 1), np.uint8))
+        self.darken()
 
     @property
     def features(self) -> dict[str, bool | int | float | str]:
@@ -60,6 +63,15 @@ class FrameFeed:
             "TestImageSelector": "Off",
             "AcquisitionFrameRateAbs": 5000.0,
         }
+
+    def darken(self) -> None:
+        """Hold darkness before the camera, whatever region and pixel format it is set to."""
+        before, after = _around_strip(SENSOR_SHAPE, np.dtype(np.uint8))
+        for path in self._files:
+            with path.open("wb") as file:
+                file.write(before)
+                file.seek(SENSOR_SHAPE[0] * SENSOR_SHAPE[1], os.SEEK_CUR)  # zeros, without memory
+                file.write(after)
 
     def show(self, camera: PylonCamera, frame: Frames) -> None:
         """Hold a frame before the camera: its next exposures will take it.
@@ -125,27 +137,33 @@ def unplug(camera: PylonCamera) -> None:
 
 
 def _tiff(grey: NDArray[Any]) -> bytes:
-    """A TIFF file of one strip without compression (TIFF 6.0, section 4, grayscale images)."""
-    rows, columns = grey.shape
-    bits = 8 * grey.dtype.itemsize
+    """A TIFF file of grey values `[row, column]`."""
+    before, after = _around_strip(grey.shape, grey.dtype)
+    return before + grey.astype(grey.dtype.newbyteorder("<")).tobytes() + after
+
+
+def _around_strip(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[bytes, bytes]:
+    """What comes before and after the pixels in a TIFF file of one strip without compression.
+
+    TIFF 6.0, section 4, grayscale images.
+    """
+    rows, columns = shape
+    strip_bytes = rows * columns * dtype.itemsize
     short, long = 3, 4
     entries = [
         (256, long, columns),
         (257, long, rows),
-        (258, short, bits),
+        (258, short, 8 * dtype.itemsize),
         (259, short, 1),  # no compression
         (262, short, 1),  # zero is black
         (273, long, 8),  # the strip begins behind the header
         (277, short, 1),
         (278, long, rows),
-        (279, long, grey.nbytes),
+        (279, long, strip_bytes),
     ]
     directory = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    gap = strip_bytes % 2
     return (
-        struct.pack("<2sHI", b"II", 42, 8 + grey.nbytes + grey.nbytes % 2)
-        + grey.astype(grey.dtype.newbyteorder("<")).tobytes()
-        + b"\0" * (grey.nbytes % 2)
-        + struct.pack("<H", len(entries))
-        + directory
-        + struct.pack("<I", 0)
+        struct.pack("<2sHI", b"II", 42, 8 + strip_bytes + gap),
+        b"\0" * gap + struct.pack("<H", len(entries)) + directory + struct.pack("<I", 0),
     )
