@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from training.machine import Crossover, Electronics, Optics
 
 
+PUBLISHED_PRODUCTS_PER_S = 1500e12
+
+
 def cost(
     task: Annotated[str, typer.Argument(metavar="TASK", help="See `opu recipes`.")],
     recipe: Annotated[
@@ -36,8 +39,9 @@ def cost(
     """Count what one training step asks for, and what it takes by light, on a CPU and on GPUs.
 
     Nothing is trained: networks are counted on tensors without memory, so that any size can be
-    planned. Times are models: exposures over the bench's rate, operations over what a processor
-    reaches. This machine's own processor is timed.
+    planned. Times are models: exposures over the bench's rate; operations over what a processor
+    reaches, or memory traffic over its bandwidth, whichever takes longer. This machine's own
+    processor is timed.
     """
     import psutil
 
@@ -60,7 +64,7 @@ def cost(
 
     results().print(facts(f"One step of {task}, {chosen.name}: {chosen.network}", _asked(asked)))
     results().print(_time_table(times, asked, machines))
-    results().print(_crossing_table(crossings, codes))
+    results().print(_crossing_table(crossings, codes, optics))
     results().print(facts("The bench", _bench(optics)))
     content: dict[str, Any] = {
         "step": asked,
@@ -81,10 +85,12 @@ def _times(asked: StepCost, machine: Electronics, optics: Optics) -> dict[str, f
     """Seconds of a step, each way; light waits for electronics, and electronics for light."""
     local = asked.forward_flop + asked.feedback_flop
     return {
-        "backprop": machine.seconds(asked.forward_flop + asked.backprop_flop),
-        "digital": machine.seconds(local + asked.projection_flop),
-        "optical": machine.seconds(local) + _light_s(asked, optics),
-        "projection": machine.seconds(asked.projection_flop),
+        "backprop": machine.seconds(asked.forward_flop + asked.backprop_flop, asked.traffic_bytes),
+        "digital": machine.seconds(
+            local + asked.projection_flop, asked.traffic_bytes + asked.projection_bytes
+        ),
+        "optical": machine.seconds(local, asked.traffic_bytes) + _light_s(asked, optics),
+        "projection": machine.seconds(asked.projection_flop, asked.projection_bytes),
         "light": _light_s(asked, optics),
     }
 
@@ -109,6 +115,7 @@ def _asked(asked: StepCost) -> list[tuple[str, str]]:
             f"much, optimizer {_bytes(asked.moments_bytes)}, activations "
             f"{_bytes(asked.activations_bytes)}",
         ),
+        ("memory traffic", f"{_bytes(asked.traffic_bytes)} read or written at least"),
         ("B, if stored", _bytes(asked.matrix_bytes)),
     ]
 
@@ -119,6 +126,7 @@ def _time_table(
     columns = (
         "Time of a step with",
         "TFLOP/s",
+        "GB/s",
         "fits",
         "backprop",
         "DFA, digital",
@@ -130,6 +138,7 @@ def _time_table(
         (
             each.name,
             f"{each.flop_per_s / 1e12:.3g}",
+            f"{each.bytes_per_s / 1e9:,.3g}",
             "yes" if asked.memory_bytes <= each.memory_bytes else "no",
             *(
                 _seconds(times[each.name][way])
@@ -141,19 +150,25 @@ def _time_table(
     return table("Time of a step, by the model", columns, rows)
 
 
-def _crossing_table(crossings: dict[str, Crossover], codes: int) -> Any:
+def _crossing_table(crossings: dict[str, Crossover], codes: int, optics: Optics) -> Any:
     title = f"N from which an N x N projection is cheaper by light, {codes} exposures a vector"
     columns = ("Against", "in time", "in energy", "B fills its memory at")
     rows = [
         (
             name,
-            f"{each.time:,.0f}",
-            "–" if each.energy is None else f"{each.energy:,.0f}",
+            _size(each.time, optics),
+            "–" if each.energy is None else _size(each.energy, optics),
             f"{each.memory:,.0f}",
         )
         for name, each in crossings.items()
     ]
     return table(title, columns, rows)
+
+
+def _size(n: float, optics: Optics) -> str:
+    """N of a crossover, and whether this bench has as many inputs and outputs."""
+    within = n <= min(optics.n_inputs, optics.n_outputs)
+    return f"{n:,.0f}" + ("" if within else ", not within this bench")
 
 
 def _bench(optics: Optics) -> list[tuple[str, str]]:
@@ -162,6 +177,12 @@ def _bench(optics: Optics) -> list[tuple[str, str]]:
             "products",
             f"{optics.rate_hz:g} Hz x {optics.n_inputs:,} inputs x {optics.n_outputs:,} outputs = "
             f"{optics.products_per_s:.3g} a second, twice as many operations if additions count",
+        ),
+        (
+            "published",
+            "1500 TeraOPS = 1.5 kHz x 10^6 inputs x 10^6 outputs, a product counted as one; with "
+            f"the inputs and outputs of this bench {optics.products_per_s / 1e12:.3g}, "
+            f"{optics.products_per_s / PUBLISHED_PRODUCTS_PER_S:.3g} of it",
         ),
         ("energy", f"{optics.power_w / optics.rate_hz * 1e3:.3g} mJ an exposure"),
         ("for a product", f"{optics.power_w / optics.products_per_s * 1e15:.3g} fJ"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -54,43 +55,47 @@ class Electronics:
     Attributes:
         name: What it is.
         flop_per_s: Additions and multiplications a second that training reaches.
+        bytes_per_s: What its memory reads and writes in a second.
         memory_bytes: What it holds.
         power_w: What it draws; None where nobody knows.
     """
 
     name: str
     flop_per_s: float
+    bytes_per_s: float
     memory_bytes: int
     power_w: float | None
 
-    def seconds(self, flop: float) -> float:
-        """Time of so many operations."""
-        return flop / self.flop_per_s
+    def seconds(self, flop: float, traffic_bytes: float = 0.0) -> float:
+        """Time of so many operations, or of their memory traffic where that takes longer."""
+        return max(flop / self.flop_per_s, traffic_bytes / self.bytes_per_s)
 
 
 PEAKS = (
-    ("NVIDIA V100 SXM2, float16", 125e12, 32 * 10**9, 300.0),
-    ("NVIDIA H100 SXM, bfloat16", 989e12, 80 * 10**9, 700.0),
+    ("NVIDIA V100 SXM2, float16", 125e12, 0.9e12, 32 * 10**9, 300.0),
+    ("NVIDIA H100 SXM, bfloat16", 989e12, 3.35e12, 80 * 10**9, 700.0),
 )
-"""Dense matrix products, memory and power by NVIDIA's data sheets (tensor cores, no sparsity)."""
+"""Dense matrix products (tensor cores, no sparsity), memory bandwidth, memory and power, by
+NVIDIA's data sheets "Tesla V100" and "H100 Tensor Core GPU"."""
 
 
 def graphics_processors(share_of_peak: float) -> tuple[Electronics, ...]:
     """The GPU that the published bench was compared with, and a later one.
 
     Args:
-        share_of_peak: How much of the data sheet's rate training reaches.
+        share_of_peak: How much of the data sheet's rate training reaches; the bandwidth is taken
+            whole.
 
     Raises:
         SettingsError: Not in (0, 1].
     """
     if not 0 < share_of_peak <= 1:
         raise SettingsError(f"A share of {share_of_peak} of the peak: it lies in (0, 1].")
-    return tuple(Electronics(n, share_of_peak * peak, m, w) for n, peak, m, w in PEAKS)
+    return tuple(Electronics(n, share_of_peak * peak, b, m, w) for n, peak, b, m, w in PEAKS)
 
 
 def this_processor(memory_bytes: int, side: int = 1024, rounds: int = 5) -> Electronics:
-    """This machine's own processor, timed on float32 matrix products with the threads as set.
+    """This machine's own processor, timed on float32 products and copies with the threads as set.
 
     Args:
         memory_bytes: What the machine has.
@@ -99,15 +104,25 @@ def this_processor(memory_bytes: int, side: int = 1024, rounds: int = 5) -> Elec
     """
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(side, side, generator=generator)
-    a @ a
+    product_s = _shortest_s(lambda: a @ a, rounds)
+    source = a.repeat(16, 1)  # more than a cache holds
+    target = torch.empty_like(source)
+    copy_s = _shortest_s(lambda: target.copy_(source), rounds)
+    threads = torch.get_num_threads()
+    name = f"this CPU, float32, {threads} thread{'s' if threads > 1 else ''}"
+    bandwidth = 2 * source.nbytes / copy_s  # read, and written
+    return Electronics(name, 2 * side**3 / product_s, bandwidth, memory_bytes, None)
+
+
+def _shortest_s(work: Callable[[], object], rounds: int) -> float:
+    """Of several rounds, after one to warm up."""
+    work()
     seconds = []
     for _ in range(rounds):
         start = time.perf_counter()
-        a @ a
+        work()
         seconds.append(time.perf_counter() - start)
-    threads = torch.get_num_threads()
-    name = f"this CPU, float32, {threads} thread{'s' if threads > 1 else ''}"
-    return Electronics(name, 2 * side**3 / min(seconds), memory_bytes, None)
+    return min(seconds)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,15 @@ import pytest
 def test_a_step_is_planned_and_taken(opu, tmp_path):
     ending = opu("cost", "digits", "--run-step", "--rate-hz=100", "--json=c.json")
     assert ending.code == 0, ending.err
-    for words in ("5,962", "this CPU", "H100", "cheaper by light", "taken here"):
+    for words in (
+        "5,962",
+        "this CPU",
+        "H100",
+        "cheaper by light",
+        "taken here",
+        "0.00667 of it",
+        "not within this bench",
+    ):
         assert words in " ".join(ending.out.split())
     content = json.loads((tmp_path / "c.json").read_text())
     assert content["step"]["exposures"] == 64

@@ -72,7 +72,7 @@ def test_light_takes_its_exposures():
     exposures=st.integers(2, 16),
 )
 def test_at_the_crossover_both_are_equal(flop, watts, rate, exposures):
-    processor = Electronics("some", flop, 10**9, watts)
+    processor = Electronics("some", flop, 1e12, 10**9, watts)
     optics = Optics(rate_hz=rate)
     crossover = Crossover.of(optics, processor, exposures)
     light_s = exposures / rate
@@ -80,6 +80,16 @@ def test_at_the_crossover_both_are_equal(flop, watts, rate, exposures):
     joules = watts * processor.seconds(2 * crossover.energy**2)
     assert joules == pytest.approx(optics.power_w * light_s)
     assert 4 * crossover.memory**2 == pytest.approx(processor.memory_bytes)
+
+
+def test_a_step_takes_as_long_as_its_memory_traffic_at_least(digits):
+    cost = step_cost(digits)
+    weights = cost.parameters_bytes
+    assert cost.traffic_bytes == 10 * weights + 2 * cost.activations_bytes  # Adam has two moments
+    (_, h100) = graphics_processors(1.0)
+    assert h100.seconds(cost.forward_flop, cost.traffic_bytes) == cost.traffic_bytes / 3.35e12
+    assert h100.seconds(989e12, 3.35e12) == 1.0
+    assert h100.seconds(2 * 989e12, 3.35e12) == 2.0
 
 
 def test_machines():

@@ -58,6 +58,20 @@ class StepCost:
         return 2 * self.parameters_bytes + self.moments_bytes + self.activations_bytes
 
     @property
+    def traffic_bytes(self) -> int:
+        """What a step reads and writes at least, without the projection.
+
+        Weights are read forward and backward, gradients written; the optimizer reads weights,
+        gradients and moments and writes weights and moments; activations are written and read.
+        """
+        return 6 * self.parameters_bytes + 2 * self.moments_bytes + 2 * self.activations_bytes
+
+    @property
+    def projection_bytes(self) -> int:
+        """What the projection reads and writes, with a stored matrix: that, codes and results."""
+        return self.matrix_bytes + 4 * self.rows * (self.n_inputs + self.n_outputs)
+
+    @property
     def matrix_bytes(self) -> int:
         """What `B` would take, stored in float32."""
         return 4 * self.n_inputs * self.n_outputs
