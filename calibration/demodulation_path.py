@@ -4,15 +4,20 @@ Both paths give the same fields to within small errors, and those would be error
 projection if T was measured on one path and used on the other. So the path is part of a
 calibration. What computes it, an engine, is not: all engines of a path agree to rounding.
 
-The reference path is taken where it keeps up with the light: for small frames, and with a GPU. The
-separable filter is several times faster, and is taken for the others if the orders of the hologram
-are far enough apart for it.
+The truest path that keeps up with the light is taken: the reference path for small frames, and with
+a GPU; for others the separable filter, which is several times faster, if the orders of the hologram
+are far enough apart for it. How fast each is here is measured, on a few frames.
 """
 
 from __future__ import annotations
 
+import logging
+import math
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from calibration.carrier import Carrier
 from calibration.wiener import Levels, measure_levels
@@ -22,14 +27,17 @@ from opu_driver.errors import SettingError
 if TYPE_CHECKING:
     from calibration.demodulation import Demodulation
 
-REFERENCE_NS = 4.3
-"""What the reference path takes for a pixel, nanoseconds, on one core."""
+log = logging.getLogger("opu.demodulation")
 
 MOST_REACH = 2.0
 """Longest reach of a filter, in inverse sideband radii; more is hardly truer."""
 
 _GPU_PIXELS = 1 << 17
 """Pixels of a frame from which a GPU is looked for."""
+
+_TIMED_PIXELS = 1 << 20  # of the frames that are demodulated to see how long it takes,
+_TIMED_FRAMES = 4  # and how many they are at least
+_ROUNDS = 4  # of which the shortest counts
 
 
 @dataclass(frozen=True)
@@ -115,21 +123,85 @@ def choose_path(
         black_level: Grey value without light.
         decimation: Pixels between grid points; None as for `demodulation.Demodulator`.
 
+    If none keeps up, the fastest is taken, and a warning logged with both rates.
+
     Raises:
-        SettingError: As `demodulation.Demodulator`.
+        SettingError: As `demodulation.Demodulator`, or a side of fewer than
+            `demodulation.FEWEST_GRAINS` speckle grains.
     """
-    from calibration.demodulation import checked_decimation
+    from calibration.demodulation import checked_decimation, checked_size
     from calibration.separable_demodulation import LARGEST_LEAK, sufficient_taps
 
-    rows, columns = shape = frames.shape[1], frames.shape[2]
+    shape = frames.shape[1], frames.shape[2]
+    checked_size(shape, carrier)
     decimation = checked_decimation(shape, carrier, decimation)
-    if rows * columns * REFERENCE_NS * 1e-9 * rate_hz <= 1 or _gpu(shape):
+
+    def speed(path: DemodulationPath) -> float:
+        demodulation = path.demodulator(shape, carrier, decimation=decimation)
+        return frames_per_second(demodulation, frames.dtype)
+
+    of_reference = speed(REFERENCE)
+    if of_reference >= rate_hz:
         return REFERENCE
     levels = measure_levels(frames, carrier, black_level=black_level)
     taps = sufficient_taps(shape, carrier, decimation, levels)
     if taps.leak > LARGEST_LEAK:
+        _warn(REFERENCE, of_reference, rate_hz)
+        log.warning(
+            "The faster path would err by %.1f %% of the field here, more than %.1f %%: the orders "
+            "are too close for it. Tilt the reference further, or let a grain take more pixels.",
+            100 * taps.leak,
+            100 * LARGEST_LEAK,
+        )
         return REFERENCE
-    return DemodulationPath("separable", taps.reach, levels)
+    separable = DemodulationPath("separable", taps.reach, levels)
+    of_separable = speed(separable)
+    path, fastest = max((REFERENCE, of_reference), (separable, of_separable), key=lambda at: at[1])
+    if fastest < rate_hz:
+        _warn(path, fastest, rate_hz)
+    return path
+
+
+def frames_per_second(demodulation: Demodulation, dtype: np.dtype[Any]) -> float:
+    """How many frames this machine turns into fields in a second; measured once a process.
+
+    Args:
+        demodulation: What is measured.
+        dtype: Type of the grey values.
+    """
+    of = demodulation
+    key = str((of.path, of.engine, of.frame_shape, of.carrier.radius, of.decimation, dtype))
+    if key not in _measured:
+        pixels = math.prod(of.frame_shape)
+        count = max(_TIMED_FRAMES, _TIMED_PIXELS // pixels)
+        grey = np.random.default_rng(0).integers(0, 255, (count, *of.frame_shape), np.uint8)
+        frames = grey.astype(dtype)
+        fields = of(frames)  # compiles what there is to compile
+        shortest = math.inf
+        for _ in range(_ROUNDS):
+            begun = time.perf_counter()
+            of(frames, fields)
+            shortest = min(shortest, time.perf_counter() - begun)
+        _measured[key] = count / shortest
+    return _measured[key]
+
+
+def pace(here_hz: float, needed_hz: float) -> str:
+    """What a record says of a speed."""
+    told = f"{here_hz:,.0f} frames/s here, {needed_hz:,.0f} from the bench"
+    return told if here_hz >= needed_hz else f"{told}: it does not keep up with the light"
+
+
+def _warn(path: DemodulationPath, here_hz: float, needed_hz: float) -> None:
+    log.warning(
+        "The %s turns %s. Projections wait for it: choose a smaller region, or a machine with more "
+        "processors or a GPU.",
+        path,
+        pace(here_hz, needed_hz),
+    )
+
+
+_measured: dict[str, float] = {}
 
 
 def _gpu(frame_shape: tuple[int, int]) -> bool:

@@ -9,46 +9,54 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-_BLOCK = 4096  # outputs that are taken through all planes together, so that their order stays near
+_BLOCK = 2048  # modes that are taken through all planes together
 
 
 @njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}, cache=True)
 def _subtract(
-    out: NDArray[np.float32],
+    difference: NDArray[np.float32],
     lit: NDArray[np.float32],
     unlit: NDArray[np.float32],
-    modes: NDArray[np.int64],
     turns: NDArray[np.float32],
     plus: complex,
     minus: complex,
-    weight: np.float32,
-    first: bool,
 ) -> np.float32:
-    """One plane, for some outputs; returns the sum of the differences' squared moduli."""
+    """Differences of one plane, turned; returns the sum of their squared moduli."""
     a, b = np.float32(plus.real), np.float32(plus.imag)
     c, d = np.float32(minus.real), np.float32(minus.imag)
     power = np.float32(0)
-    for k in range(len(modes)):
-        m = 2 * modes[k]
-        re = a * lit[m] - b * lit[m + 1] - c * unlit[m] + d * unlit[m + 1]
-        im = a * lit[m + 1] + b * lit[m] - c * unlit[m + 1] - d * unlit[m]
+    for k in range(len(difference) // 2):
+        re = a * lit[2 * k] - b * lit[2 * k + 1] - c * unlit[2 * k] + d * unlit[2 * k + 1]
+        im = a * lit[2 * k + 1] + b * lit[2 * k] - c * unlit[2 * k + 1] - d * unlit[2 * k]
         power += re * re + im * im
-        turned = weight * (re * turns[2 * k] - im * turns[2 * k + 1])
-        turned_im = weight * (re * turns[2 * k + 1] + im * turns[2 * k])
-        if first:
-            out[2 * k] = turned
-            out[2 * k + 1] = turned_im
-        else:
-            out[2 * k] += turned
-            out[2 * k + 1] += turned_im
+        difference[2 * k] = re * turns[2 * k] - im * turns[2 * k + 1]
+        difference[2 * k + 1] = re * turns[2 * k + 1] + im * turns[2 * k]
     return power
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def _put(
+    out: NDArray[np.float32],
+    values: NDArray[np.float32],
+    places: NDArray[np.int64],
+    first: bool,
+) -> None:
+    """Write or add modes to their places among the outputs."""
+    for k in range(len(places)):
+        at = 2 * places[k]
+        if first:
+            out[at] = values[2 * k]
+            out[at + 1] = values[2 * k + 1]
+        else:
+            out[at] += values[2 * k]
+            out[at + 1] += values[2 * k + 1]
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
 def project(
     outputs: NDArray[np.float32],
     fields: NDArray[np.float32],
-    modes: NDArray[np.int64],
+    places: NDArray[np.int64],
     turns: NDArray[np.float32],
     corrections: NDArray[np.complex64],
     rows: NDArray[np.int64],
@@ -60,11 +68,14 @@ def project(
 ) -> None:
     """Weighted differences of pairs of exposures, added to their rows, for a stretch of modes.
 
+    Modes are taken in the order of the grid. Outputs are rings around its middle, so that those of
+    a few grid rows that follow each other lie in few places.
+
     Args:
         outputs: `[row, 2 mode]`, in the order of the outputs; written.
         fields: `[2 plane, 2 mode]`, e+ and e- in turn, in the order of the grid.
-        modes: `[mode]`, which mode each output is.
-        turns: `[2 mode]`, what undoes the carrier's drift, in the order of the outputs.
+        places: `[mode]`, its place among the outputs.
+        turns: `[2 mode]`, what undoes the carrier's drift.
         corrections: `[2 plane]`, what undoes phase and gain.
         rows: `[plane]`, the row that each belongs to.
         weights: `[plane]`.
@@ -73,20 +84,18 @@ def project(
         begin: First block of modes.
         end: One beyond the last.
     """
+    values = np.empty(2 * _BLOCK, np.float32)
     for block in range(begin, end):
-        low, high = block * _BLOCK, min((block + 1) * _BLOCK, len(modes))
+        low, high = block * _BLOCK, min((block + 1) * _BLOCK, len(places))
+        here = slice(2 * low, 2 * high)
+        some = values[: 2 * (high - low)]
         for p in range(len(rows)):
-            powers[block] += _subtract(
-                outputs[rows[p], 2 * low : 2 * high],
-                fields[2 * p],
-                fields[2 * p + 1],
-                modes[low:high],
-                turns[2 * low : 2 * high],
-                corrections[2 * p],
-                corrections[2 * p + 1],
-                weights[p],
-                firsts[p],
-            )
+            plus, minus = corrections[2 * p], corrections[2 * p + 1]
+            lit, unlit = fields[2 * p, here], fields[2 * p + 1, here]
+            powers[block] += _subtract(some, lit, unlit, turns[here], plus, minus)
+            if weights[p] != 1:
+                some *= weights[p]
+            _put(outputs[rows[p]], some, places[low:high], firsts[p])
 
 
 def blocks(modes: int) -> int:

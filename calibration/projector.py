@@ -222,6 +222,7 @@ class OpticalProjector:
         step = -(-calibration.n_modes // _COMPARED)
         self._some = slice(None, None, step)  # of the modes
         self._map = MapCheck(calibration)
+        self._places = np.argsort(calibration.output_modes)  # of modes among the outputs
         held = max(_FIELD_BYTES // (8 * calibration.n_modes), 2) // 2 * 2
         self._held = np.empty((held, *self._demodulate.grid_shape), np.complex64)
         self._first_gain: complex | None = None
@@ -444,27 +445,31 @@ class OpticalProjector:
         from calibration import projection_kernel  # numba takes a while to import
 
         kernel: Any = projection_kernel.project
-        modes = self.calibration.output_modes
-        turns = turn[modes].view(np.float32)
         compared, some = self._map.compared(len(planes)), self._map.modes
         seen = np.empty((len(compared), len(some)), np.complex64)
-        powers = np.zeros(projection_kernel.blocks(len(modes)))
+        powers = np.zeros(projection_kernel.blocks(self.calibration.n_modes))
         step = len(self._held)
         for first in range(0, len(own), step):
             exposures = slice(first, first + step)
             fields = self._fields(sequence, own[exposures])
             factors = corrections[exposures]
             part = planes.part(slice(first // 2, (first + step) // 2))
-            arguments = outputs, fields.view(np.float32), modes, turns, factors
+            arguments = (
+                outputs,
+                fields.view(np.float32),
+                self._places,
+                turn.view(np.float32),
+                factors,
+            )
             of_planes = part.rows, part.weights, _first_of_row(part.rows, begun)
             share(kernel, len(powers), processors(), *arguments, *of_planes, powers)
             here = np.flatnonzero((compared >= first // 2) & (compared < (first + step) // 2))
             lit = 2 * compared[here] - first
-            corrected = (fields[at][:, some] * factors[at, None] for at in (lit, lit + 1))
+            corrected = (fields[at[:, None], some] * factors[at, None] for at in (lit, lit + 1))
             seen[here] = np.subtract(*corrected)
         told = planes.part(compared)
         return (
-            float(powers.sum()) / (len(planes) * len(modes)),
+            float(powers.sum()) / (len(planes) * self.calibration.n_modes),
             self._map.judge(told, seen * turn[some], noise),
         )
 

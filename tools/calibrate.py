@@ -90,6 +90,7 @@ def calibrate(
     patterns that were not used for it. A calibration that misses a limit is not kept.
     """
     from calibration import verdict
+    from calibration.demodulation_path import frames_per_second, pace
     from calibration.errors import QualityError
     from calibration.pipeline import calibrate as measure
     from opu_driver.errors import SettingError
@@ -135,6 +136,7 @@ def calibrate(
                     resume=fields,
                     progress=tell,
                 )
+            rate_hz = opened.rate_hz
             page = _page(opened, calibration, method, seed) if report else ""
         results().print(quality_table(calibration.quality))
         write_json(json, calibration_figures(calibration))
@@ -147,7 +149,11 @@ def calibrate(
             _delete(fields)  # going on with it would come to the same
             raise
         calibration.save(out)
-    results().print(f"Fields by the {calibration.path}, {calibration.demodulator().engine}.")
+    demodulate = calibration.demodulator()
+    here_hz = frames_per_second(demodulate, calibration.settings.pixel_format.dtype)
+    results().print(
+        f"Fields by the {calibration.path}, {demodulate.engine}: {pace(here_hz, rate_hz)}."
+    )
     if record is not None:
         results().print(f"All exposures are in {record}.", highlight=False)
     results().print(f"Written to {out}; it expires at {calibration.expires_at}.")

@@ -24,8 +24,14 @@ CLOSE = Carrier(0.27, 0.25, 0.0, 0.0, 0.12, 0.0)
 
 
 @pytest.fixture
-def no_gpu(monkeypatch):
+def speeds(monkeypatch):
+    """Frames a second of each path, instead of those of this machine."""
+    speeds = {"reference": 4000.0, "separable": 20000.0}
     monkeypatch.setattr(demodulation_path, "_gpu", lambda shape: False)
+    monkeypatch.setattr(
+        demodulation_path, "frames_per_second", lambda made, dtype: speeds[made.path.name]
+    )
+    return speeds
 
 
 @pytest.fixture
@@ -34,33 +40,53 @@ def frames(holograms):
     return holograms(rng, (256, 256), carrier=(0.3, 0.3), count=2).grey(rng)
 
 
-@pytest.mark.usefixtures("no_gpu")
 class TestChoice:
-    def test_the_reference_where_it_keeps_up(self, frames):
-        assert choose_path(frames, CLEAR, rate_hz=1000) == REFERENCE
-        assert choose_path(frames[:, :64, :64], CLEAR, rate_hz=20000) == REFERENCE
+    def test_the_reference_where_it_keeps_up(self, frames, speeds, caplog):
+        assert choose_path(frames, CLEAR, rate_hz=speeds["reference"]) == REFERENCE
+        assert not caplog.records
 
-    def test_the_filter_where_it_does_not(self, frames):
-        path = choose_path(frames, CLEAR, rate_hz=20000)
+    def test_the_filter_where_it_does_not(self, frames, speeds, caplog):
+        path = choose_path(frames, CLEAR, rate_hz=speeds["separable"])
         assert path.name == "separable"
         demodulator = path.demodulator((256, 256), CLEAR)
         assert isinstance(demodulator, SeparableDemodulator)
         assert demodulator.path == path
         assert demodulator.decimation == 4
+        assert not caplog.records
 
-    def test_the_reference_where_orders_are_close(self, holograms):
+    def test_the_reference_where_orders_are_close(self, holograms, speeds, caplog):
         rng = np.random.default_rng(1)
         frames = holograms(rng, (256, 256), carrier=(0.27, 0.25), count=2).grey(rng)
         assert choose_path(frames, CLOSE, rate_hz=20000) == REFERENCE
+        told = " ".join(record.getMessage() for record in caplog.records)
+        assert "4,000 frames/s here, 20,000 from the bench: it does not keep up" in told
+        assert "orders are too close" in told
 
-    def test_a_frame_that_cannot_be_decimated(self, frames):
-        with pytest.raises(SettingError, match="Choose a region of"):
-            choose_path(frames[:, :101, :97], CLEAR, rate_hz=1000)
+    @pytest.mark.parametrize("fastest", ["separable", "reference"])  # with a GPU, perhaps
+    def test_the_fastest_where_none_keeps_up(self, frames, speeds, caplog, fastest):
+        speeds[fastest] = 30000.0
+        assert choose_path(frames, CLEAR, rate_hz=40000).name == fastest
+        assert "30,000 frames/s here" in caplog.text
+
+    def test_frames_that_are_all_border(self, frames):
+        with pytest.raises(SettingError, match="at least 8 grains a side .* 34 pixels"):
+            choose_path(frames[:, :32, :128], CLEAR, rate_hz=1000)
 
 
-def test_a_gpu_takes_the_reference(frames, monkeypatch):
-    monkeypatch.setattr(demodulation_path, "_gpu", lambda shape: True)
-    assert choose_path(frames, CLEAR, rate_hz=20000) == REFERENCE
+def test_the_speed_is_measured_once(monkeypatch):
+    calls = []
+
+    class Counting(Demodulator):
+        def __call__(self, frames, out=None):
+            calls.append(frames.dtype)
+            return super().__call__(frames, out)
+
+    monkeypatch.setattr(demodulation_path, "_measured", {})
+    counting = Counting((64, 64), CLEAR)
+    first, again = (demodulation_path.frames_per_second(counting, np.dtype("u2")) for _ in "ab")
+    assert first == again > 0
+    assert set(calls) == {np.dtype("u2")}
+    assert len(calls) == 5
 
 
 def test_small_frames_look_for_no_gpu(monkeypatch):
@@ -175,7 +201,11 @@ def test_a_bench_is_calibrated_and_used_on_one_path(monkeypatch):
     """A machine for which the reference is too slow; later, one for which it would not be."""
     with simulated_bench("quiet", 1, carrier=(0.3, 0.3)) as bench:
         with monkeypatch.context() as slow:
-            slow.setattr(demodulation_path, "REFERENCE_NS", 1e9)
+            slow.setattr(
+                demodulation_path,
+                "frames_per_second",
+                lambda made, dtype: 1.0 if made.path == REFERENCE else 1e6,
+            )
             calibration = calibrate(bench, 10)
         assert calibration.path.name == "separable"
         assert calibration.quality.held_out_correlation > 0.999
@@ -184,4 +214,5 @@ def test_a_bench_is_calibrated_and_used_on_one_path(monkeypatch):
         projected, expected = projector.project(codes), calibration.twin().project(codes)
         # Its noise is 1.4 times that of the reference path, which comes to 0.028 here.
         assert float((projected - expected).norm() / expected.norm()) < 0.045
+        monkeypatch.setattr(demodulation_path, "frames_per_second", lambda made, dtype: 1e6)
         assert calibrate(bench, 10).path == REFERENCE
