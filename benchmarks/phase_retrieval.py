@@ -39,7 +39,7 @@ from benchmarks.calibration import (
     table,
 )
 from benchmarks.virtual_bench import best_of
-from calibration.anchors import AnchorBudget, AnchoredProjector
+from calibration.anchors import Anchor, AnchorBudget
 from calibration.phase_retrieval import AmbiguousRows, expected_error, retrieve_rows
 from calibration.phase_stepping import (
     FOUR_STEPS,
@@ -295,7 +295,7 @@ def anchored() -> list[Row]:
                 exposure_us = set_electrons(bench, electrons)
                 bench.configure(replace(bench.settings, exposure_us=exposure_us))
                 codes = np.random.default_rng(0).integers(-1, 2, (48, n_inputs))
-                found = AnchoredProjector(bench, n_inputs, n_anchor).project(codes)
+                found = Anchor(bench, n_inputs, n_anchor).outputs(codes)
                 scene = scene_of(bench)
                 T = scene.truth.inputs(bench.layout(n_inputs + n_anchor)).reshape(
                     n_inputs + n_anchor, -1

@@ -25,28 +25,34 @@ binned, n make an output, and s is the mean of mu^2 over their pairs, mu the fie
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from calibration.errors import CodesError
+from calibration.errors import CodesError, DecorrelationError, NoiseError
 from calibration.hadamard import HadamardVectors
+from calibration.quality import correlation, split_half
 from calibration.saturation import checked_saturation
 from opu_driver.bench import Bench
 from opu_driver.camera import Frames
 from opu_driver.errors import SettingError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 EXPOSURES = 4
 """What a row of codes takes."""
 
+_TESTS = 32  # random codes that tell how well B predicts
 _LONGEST = 256  # exposures in a sequence, at most
 
 
-class AnchoredProjector:
+class Anchor:
     """Ternary codes to real linear outputs 2 Re((T a)* T e), in grey values, by intensities alone.
 
     Args:
@@ -99,7 +105,7 @@ class AnchoredProjector:
         self.n_outputs = math.prod(self._grid)
         self.exposures = 0
 
-    def project(self, codes: NDArray[Any]) -> NDArray[np.float32]:
+    def outputs(self, codes: NDArray[Any]) -> NDArray[np.float32]:
         """Outputs of each row of codes, linear in it.
 
         Args:
@@ -143,7 +149,7 @@ class AnchoredProjector:
         Raises:
             SettingError: No repeats.
             SaturationError, FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As
-                `project`.
+                `outputs`.
         """
         if repeats < 1:
             raise SettingError(f"repeats = {repeats}; at least 1.")
@@ -152,7 +158,7 @@ class AnchoredProjector:
         for first in range(0, vectors.count, self._most):
             some = range(first, min(first + self._most, vectors.count))
             signs = 2 * vectors.bits(some).astype(np.float32) - 1
-            total += signs.T @ self.project(signs)
+            total += signs.T @ self.outputs(signs)
         return np.ascontiguousarray(total.T / np.float32(vectors.count))
 
     def _bits(self, codes: NDArray[np.int8]) -> NDArray[np.uint8]:
@@ -172,6 +178,114 @@ class AnchoredProjector:
         )
         outputs: NDArray[np.float32] = (with_plus - plus) - (with_minus - minus)
         return outputs
+
+
+class AnchoredProjector:
+    """An anchored bench as a linear map, with the interface of every projector.
+
+    B is measured on construction, in two halves: how much they agree tells how good it is. Each
+    call compares its projections with what B says of their codes: a medium that has moved, or light
+    that has gone, shows as a correlation below that of the measurement.
+
+    Args:
+        anchor: The inputs, and the light that they meet.
+        repeats: How often each Hadamard row is shown for B, in each half.
+        min_split_half: Smallest allowed correlation of B with the truth.
+        min_fidelity: Smallest allowed square of a call's correlation with B, over that of random
+            codes when B was measured.
+        seed: Of those codes.
+
+    Attributes:
+        n_inputs: Length of a code.
+        n_outputs: Outputs of a code.
+        matrix: B, float32 `[output, input]`, of unit mean square.
+        split_half: Correlation of B with the truth.
+
+    Raises:
+        SettingError: A number out of its limits.
+        NoiseError: The halves of B hardly agree.
+        SaturationError, FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As
+            `Bench.stream`.
+    """
+
+    def __init__(
+        self,
+        anchor: Anchor,
+        *,
+        repeats: int = 2,
+        min_split_half: float = 0.8,
+        min_fidelity: float = 0.8,
+        seed: int = 0,
+    ) -> None:
+        if not 0 <= min_fidelity <= 1:
+            raise SettingError(f"min_fidelity = {min_fidelity:g}; from 0 to 1.")
+        one, other = anchor.matrix(repeats), anchor.matrix(repeats)
+        self.split_half = split_half(one, other)
+        if not self.split_half >= min_split_half:
+            raise NoiseError(
+                f"The matrix correlates with the truth by split_half = {self.split_half:.3f}; at "
+                f"least {min_split_half:g} is needed. Show it more often (repeats), bin more "
+                "pixels, or raise the light of the anchor and of the inputs."
+            )
+        mean = (one + other) / 2
+        self._scale = np.float32(1 / math.sqrt(np.mean(mean**2)))
+        self.matrix: NDArray[np.float32] = (mean * self._scale).astype(np.float32)
+        self.n_inputs, self.n_outputs = anchor.n_inputs, anchor.n_outputs
+        self._anchor = anchor
+        self._min_fidelity = min_fidelity
+        codes = np.random.default_rng(seed).integers(-1, 2, (_TESTS, self.n_inputs))
+        codes[~codes.any(axis=1), 0] = 1
+        self._expected = correlation(anchor.outputs(codes), codes @ self.matrix.T)
+        self._spent = anchor.exposures
+        self._rows = 0
+        self._least_fidelity = 1.0
+
+    def fingerprint(self) -> str:
+        """Identity of B."""
+        digest = hashlib.sha256(repr(self.matrix.shape).encode())
+        digest.update(self.matrix.tobytes())
+        return digest.hexdigest()[:32]
+
+    def totals(self) -> Mapping[str, float]:
+        """The account since construction: sums, and the least fidelity of a call."""
+        return {
+            "rows": float(self._rows),
+            "exposures": float(self._anchor.exposures - self._spent),
+            "calibration_exposures": float(self._spent),
+            "fidelity": self._least_fidelity,
+        }
+
+    def project(self, codes: Tensor) -> Tensor:
+        """B times each row of codes, through the light.
+
+        Args:
+            codes: -1, 0 and 1 of any real dtype, `[row, input]`. Rows of zeros take no exposures.
+
+        Returns:
+            float32 `[row, output]` on the CPU: codes @ B.T.
+
+        Raises:
+            CodesError: Codes that cannot be shown; nothing was exposed.
+            DecorrelationError: The light no longer is that of B.
+            SaturationError: Too many pixels at full scale.
+            FrameMismatchError, CaptureTimeoutError, LaserSafetyError: As `Bench.stream`.
+        """
+        import torch
+
+        shown = codes.detach().cpu().numpy()
+        outputs = self._anchor.outputs(shown) * self._scale
+        self._rows += len(shown)
+        predicted = shown.astype(np.float32) @ self.matrix.T
+        if predicted.any():
+            fidelity = (correlation(outputs, predicted) / self._expected) ** 2
+            self._least_fidelity = min(self._least_fidelity, fidelity)
+            if fidelity < self._min_fidelity:
+                raise DecorrelationError(
+                    f"The projections have a fidelity of {fidelity:.3f} to the measured matrix; at "
+                    f"least {self._min_fidelity:g} is needed. The medium or the alignment has "
+                    "changed, or the light is less: measure the matrix again."
+                )
+        return torch.from_numpy(outputs)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Fields = NDArray[np.complexfloating[Any, Any]]
-"""Complex fields or matrix entries of any shape."""
+Fields = NDArray[np.inexact[Any]]
+"""Fields or matrix entries of any shape; complex, or the real outputs of a bench without phase."""
 
 _COMPARABLE_RANGE = 4.0  # grey values that a typical pixel has to move by to tell dead ones apart
 _DARK = 0.01  # of the mean power of a mode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from typing import Any, Self
@@ -89,24 +90,37 @@ class Setup:
 
         Exposure time, laser power and trigger may differ: they only scale the fields.
         """
-        found = [
-            f"the {kind} is {bench.identities[kind]}, it was {identity}"
-            for kind, identity in self.identities.items()
-            if not identity.same_device(bench.identities[kind])
-        ]
-        for name in ("region", "pixel_format", "gain_db"):
-            now, then = getattr(bench.settings, name), getattr(self.settings, name)
-            if now != then:
-                found.append(f"{name} is {now}, it was {then}")
-        try:
-            layout = bench.layout(self.n_inputs)
-        except PatternError as error:
-            return [*found, f"the layout is impossible: {error}"]
-        for name in ("shape", "levels", "grid", "macropixel"):
-            now, then = getattr(layout, name), getattr(self.layout, name)
-            if now != then:
-                found.append(f"the layout's {name} is {now}, it was {then}")
-        return found
+        found = device_mismatches(self.identities, self.settings, bench)
+        return found + layout_mismatches(self.layout, lambda: bench.layout(self.n_inputs))
+
+
+def device_mismatches(
+    identities: Mapping[str, Identity], settings: CameraSettings, bench: Bench
+) -> list[str]:
+    """Which devices of a bench, and which settings of its camera, are others than they were."""
+    found = [
+        f"the {kind} is {bench.identities[kind]}, it was {identity}"
+        for kind, identity in identities.items()
+        if not identity.same_device(bench.identities[kind])
+    ]
+    for name in ("region", "pixel_format", "gain_db"):
+        now, then = getattr(bench.settings, name), getattr(settings, name)
+        if now != then:
+            found.append(f"{name} is {now}, it was {then}")
+    return found
+
+
+def layout_mismatches(then: Layout, now: Callable[[], Layout]) -> list[str]:
+    """What of a layout is another than it was."""
+    try:
+        layout = now()
+    except PatternError as error:
+        return [f"the layout is impossible: {error}"]
+    return [
+        f"the layout's {name} is {getattr(layout, name)}, it was {getattr(then, name)}"
+        for name in ("shape", "levels", "grid", "macropixel")
+        if getattr(layout, name) != getattr(then, name)
+    ]
 
 
 def to_json(setup: Setup, **more: Any) -> str:
@@ -143,15 +157,11 @@ def _refuse_impossible(setup: Setup) -> None:
     Raises:
         ValueError: Names the number.
     """
-    if set(setup.identities) != _DEVICES:
-        raise ValueError(f"setup, identities of {', '.join(setup.identities) or 'no devices'}")
-    for name in ("power_mw", "relative_exposure"):
-        value = getattr(setup, name)
-        if not 0 < value < math.inf:
-            raise ValueError(f"setup, {name} = {value:g}, which is not positive")
+    refuse_impossible_bench(
+        setup.identities, setup.settings, setup.power_mw, setup.relative_exposure
+    )
     if setup.decimation < 1 or setup.n_inputs < 1:
         raise ValueError(f"setup, decimation = {setup.decimation}, n_inputs = {setup.n_inputs}")
-    _refuse_impossible_settings(setup.settings)
     reach, at = setup.path.reach, setup.carrier
     if reach % setup.decimation or reach * at.radius > MOST_REACH:
         raise ValueError(
@@ -172,12 +182,22 @@ def _refuse_impossible(setup: Setup) -> None:
         )
 
 
-def _refuse_impossible_settings(settings: CameraSettings) -> None:
-    """Raise for settings that no camera has.
+def refuse_impossible_bench(
+    identities: Mapping[str, Identity],
+    settings: CameraSettings,
+    power_mw: float,
+    relative_exposure: float,
+) -> None:
+    """Raise for devices, settings and light that no bench has.
 
     Raises:
-        ValueError: Names the setting.
+        ValueError: Names what.
     """
+    if set(identities) != _DEVICES:
+        raise ValueError(f"setup, identities of {', '.join(identities) or 'no devices'}")
+    for name, value in (("power_mw", power_mw), ("relative_exposure", relative_exposure)):
+        if not 0 < value < math.inf:
+            raise ValueError(f"setup, {name} = {value:g}, which is not positive")
     if not 0 < settings.exposure_us < math.inf or not 0 <= settings.trigger_delay_us < math.inf:
         raise ValueError(
             f"setup, settings, exposure_us = {settings.exposure_us:g}, trigger_delay_us = "

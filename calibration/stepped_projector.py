@@ -22,6 +22,7 @@ from calibration import drift
 from calibration.anchors import checked_ternary
 from calibration.errors import DecorrelationError
 from calibration.phase_stepping import SteppedDemodulator
+from calibration.sealed_file import blocks
 from calibration.stepped_matrix import SteppedMatrix
 from calibration.stepped_reference import SteppedReference, stepped_fields
 from opu_driver.bench import MARKERS, Bench
@@ -84,6 +85,7 @@ class SteppedProjector:
         self._demodulate = demodulate
         self._layout = reference.layout(self.n_inputs)
         self._matrix = matrix
+        self._scale = np.float32(1 / matrix.rms)
         self._most = min(rows_between, room // 2)
         self._min_fidelity = min_fidelity
         self._max_saturated_fraction = max_saturated_fraction
@@ -92,7 +94,10 @@ class SteppedProjector:
 
     def fingerprint(self) -> str:
         """Identity of B."""
-        return hashlib.sha256(self._matrix.outputs().tobytes()).hexdigest()[:16]
+        digest = hashlib.sha256(repr(self._matrix.T.shape).encode())
+        for rows in blocks(self._matrix.T.T):
+            digest.update(np.ascontiguousarray(rows).tobytes())
+        return digest.hexdigest()[:32]
 
     def totals(self) -> Mapping[str, float]:
         """The account since construction: sums, the largest phase step, the least fidelity."""
@@ -171,5 +176,5 @@ class SteppedProjector:
         if fields.dtype.kind != "c":
             at_own = at_own.real
         corrected = fields[2:-2] / at_own[:, None].astype(fields.dtype)
-        differences = (corrected[0::2] - corrected[1::2]) / np.float32(self._matrix.rms)
+        differences = (corrected[0::2] - corrected[1::2]) * self._scale
         return np.ascontiguousarray(differences, fields.dtype).view(np.float32)

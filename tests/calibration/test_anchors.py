@@ -6,14 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration.anchors import AnchorBudget, AnchoredProjector
-from calibration.errors import CodesError
+from calibration.anchors import Anchor, AnchorBudget, AnchoredProjector
+from calibration.errors import CodesError, DecorrelationError, NoiseError
 from opu_driver import simulated_bench
 from opu_driver.bench import Bench
 from opu_driver.errors import SaturationError, SettingError
+from training.projector import Projector
 
 N, ANCHOR = 12, 4
 
@@ -42,11 +44,11 @@ def test_outputs_are_linear_in_the_codes_whatever_the_static_light(static):
     with dark_arm(**static) as bench:
         codes = ternary(9)
         codes[3] = 0
-        projector = AnchoredProjector(bench, N, ANCHOR)
-        outputs = projector.project(codes)
+        anchor = Anchor(bench, N, ANCHOR)
+        outputs = anchor.outputs(codes)
         expected = codes @ true_matrix(bench).T
         energy = bench.camera._scene.truth.energies[0] * bench.camera._converter.gain
-    assert projector.exposures == 4 * 8
+    assert anchor.exposures == 4 * 8
     assert outputs.shape == (9, 1024)
     assert outputs == pytest.approx(energy * expected, abs=2e-3 * float(energy))
 
@@ -54,22 +56,51 @@ def test_outputs_are_linear_in_the_codes_whatever_the_static_light(static):
 def test_no_drift_of_a_phase_reaches_them():
     with dark_arm(phase_walk_rad=1.0, phase_jitter_rad=1.0) as bench:
         codes = ternary(4)
-        projector = AnchoredProjector(bench, N, ANCHOR)
-        once, again = projector.project(codes), projector.project(codes)
+        anchor = Anchor(bench, N, ANCHOR)
+        once, again = anchor.outputs(codes), anchor.outputs(codes)
     assert once == pytest.approx(again, abs=1e-3 * float(np.abs(once).max()))
 
 
 def test_the_measured_matrix_predicts_the_outputs():
     with dark_arm("quiet") as bench:
         bench.fit_exposure(bench.layout(1).all_on(), mean_fraction=0.1)
-        projector = AnchoredProjector(bench, N, ANCHOR, binning=2)
-        B = projector.matrix(repeats=8)
+        anchor = Anchor(bench, N, ANCHOR, binning=2)
+        B = anchor.matrix(repeats=8)
         codes = ternary(40)
-        outputs = projector.project(codes)
+        outputs = anchor.outputs(codes)
     assert B.shape == (16 * 16, N)
     predicted = codes @ B.T
     assert np.linalg.norm(outputs - predicted) < 0.2 * np.linalg.norm(outputs)
     assert np.corrcoef(outputs.ravel(), predicted.ravel())[0, 1] > 0.98
+
+
+def test_a_network_sees_a_projector_of_unit_mean_square():
+    with dark_arm("quiet") as bench:
+        bench.fit_exposure(bench.layout(1).all_on(), mean_fraction=0.1)
+        projector = AnchoredProjector(Anchor(bench, N, ANCHOR, binning=2), repeats=4)
+        assert isinstance(projector, Projector)
+        codes = torch.from_numpy(ternary(40))
+        outputs = projector.project(codes)
+        totals = projector.totals()
+    assert outputs.dtype == torch.float32
+    assert np.mean(projector.matrix**2) == pytest.approx(1, abs=1e-4)
+    predicted = codes.float() @ torch.from_numpy(projector.matrix).T
+    assert torch.linalg.norm(outputs - predicted) < 0.2 * torch.linalg.norm(predicted)
+    assert totals["rows"] == 40
+    assert totals["exposures"] == 4 * int(codes.any(dim=1).sum())
+    assert 0.95 < totals["fidelity"] <= 1
+    assert projector.split_half > 0.99
+
+
+def test_another_medium_and_noise_are_refused():
+    with dark_arm("quiet", decorrelation=1e-6, cells=(8, 8)) as bench:
+        bench.fit_exposure(bench.layout(1).all_on(), mean_fraction=0.1)
+        projector = AnchoredProjector(Anchor(bench, N, ANCHOR))
+        bench.camera._scene.wait(250.0)
+        with pytest.raises(DecorrelationError, match="fidelity of 0"):
+            projector.project(torch.from_numpy(ternary(8)))
+        with pytest.raises(NoiseError, match=r"split_half = 0\.9"):
+            AnchoredProjector(Anchor(bench, N, ANCHOR), repeats=1, min_split_half=0.9999)
 
 
 @pytest.mark.parametrize("laser_noise", [0.0, 0.01])
@@ -77,7 +108,7 @@ def test_their_noise_is_what_the_budget_says(laser_noise):
     scene = {"shot_noise": True, "read_noise_electrons": 6.0, "laser_noise": laser_noise}
     with dark_arm(**scene) as bench:
         codes = ternary(60, 128, seed=1)
-        outputs = AnchoredProjector(bench, 128, 64).project(codes)
+        outputs = Anchor(bench, 128, 64).outputs(codes)
         B = true_matrix(bench, 128, 64)
         energy = float(np.mean(bench.camera._scene.truth.energies))
         T = bench.camera._scene.truth.inputs(bench.layout(192)).reshape(192, -1)
@@ -111,7 +142,7 @@ def test_saturated_frames_are_refused():
     with dark_arm("quiet") as bench:
         bench.configure(replace(bench.settings, exposure_us=5000.0))
         with pytest.raises(SaturationError):
-            AnchoredProjector(bench, N, ANCHOR).project(ternary(2))
+            Anchor(bench, N, ANCHOR).outputs(ternary(2))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +158,7 @@ def test_saturated_frames_are_refused():
 def test_codes_that_are_not_ternary_are_refused_before_any_light(codes):
     with dark_arm() as bench:
         with pytest.raises(CodesError):
-            AnchoredProjector(bench, N, ANCHOR).project(codes)
+            Anchor(bench, N, ANCHOR).outputs(codes)
         assert bench.exposures == 0
 
 
@@ -141,7 +172,7 @@ def test_codes_that_are_not_ternary_are_refused_before_any_light(codes):
 )
 def test_an_impossible_projector_is_refused(arguments, message):
     with dark_arm() as bench, pytest.raises(SettingError, match=message):
-        AnchoredProjector(bench, **({"n_inputs": N, "n_anchor": ANCHOR} | arguments))
+        Anchor(bench, **({"n_inputs": N, "n_anchor": ANCHOR} | arguments))
 
 
 def test_a_budget_needs_light_and_four_exposures():
