@@ -15,7 +15,7 @@ _STEPS_BETWEEN = 10
 
 
 class EventFiles:
-    """An observer of a training that writes scalars: what each means stands in `docs/results.md`.
+    """An observer of a training that writes scalars; `docs/training-logs.md` says what each means.
 
     `loss` and `learning_rate` by the step; after each epoch `score/NAME`, `alignment_deg/TAP` and
     `projector/FIGURE`, which for light are exposures, signal to noise, drift and fidelity. A

@@ -51,7 +51,8 @@ def add_training(report: Report, runs: Sequence[RunResult]) -> None:
             "Alignment angles",
             "The feedback is random and never changes, so at first it has nothing to do with the "
             "true gradient. The layers above then arrange themselves so that it points their way: "
-            "below 90 degrees, following the feedback lowers the error.",
+            "below 90 degrees, following the feedback lowers the error. A line is a tap, by its "
+            f"module's name; of more than {figures.MOST_TAPS}, some at equal distances.",
         )
     if not lit:
         return

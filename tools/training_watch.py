@@ -11,6 +11,7 @@ from rich.text import Text
 
 from tools.results_table import all_exposures
 from tools.terminal import remarks
+from training.figures import some_evenly
 
 if TYPE_CHECKING:
     from training.run_state import EpochRow
@@ -77,7 +78,7 @@ def epoch_line(row: EpochRow) -> str:
     words += [f"{name} {value:.4g}" for name, value in row.score.items()]
     angles = [angle for angle in row.alignment_deg.values() if angle is not None]
     if angles:
-        words.append("alignment " + " ".join(f"{angle:.0f}°" for angle in _some(angles)))
+        words.append("alignment " + " ".join(f"{angle:.0f}°" for angle in some_evenly(angles, 6)))
     account = row.projector
     shown = all_exposures(account)
     if shown:
@@ -91,10 +92,3 @@ def epoch_line(row: EpochRow) -> str:
         if value is not None:
             words.append(f"{name} {value:{form}}")
     return ", ".join(words)
-
-
-def _some(angles: list[float], most: int = 6) -> list[float]:
-    """First to last, no more than fit on a line."""
-    if len(angles) <= most:
-        return angles
-    return [angles[round(i * (len(angles) - 1) / (most - 1))] for i in range(most)]

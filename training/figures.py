@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from training.experiments.run import RunResult
     from training.score import Score
 
+T = TypeVar("T")
+
 COLOURS = {
     "optical": "#c1121f",
     "ternary": "#e58606",
@@ -31,7 +33,9 @@ _NAMES = {
     "backprop": "backpropagation",
     "shallow": "last layer only",
 }
-TAP_COLOURS = ("#3a0ca3", "#f72585", "#4cc9f0", "#7209b7")
+TAP_COLOURS = ("#3a0ca3", "#f72585", "#4cc9f0", "#7209b7", "#e58606", "#2a9d8f")
+MOST_TAPS = len(TAP_COLOURS)
+_LABEL_HEIGHT = 0.065  # of the axes
 
 
 def feedback_name(feedback: Feedback, encoder: Encoder) -> str:
@@ -96,6 +100,8 @@ def _end(runs: Sequence[RunResult]) -> str:
 def alignment_angles(result: RunResult) -> Figure:
     """Angle between feedback and true gradient at each tap, against epochs.
 
+    Of many taps some are drawn, from the first to the last at equal distances; the title says so.
+
     Raises:
         SettingsError: The run had no feedback.
     """
@@ -108,12 +114,13 @@ def alignment_angles(result: RunResult) -> Figure:
     figure, axes = _figure()
     epochs = [row.epoch for row in result.rows]
     ends = []
-    for depth, tap in enumerate(taps):
+    drawn_taps = some_evenly(taps, MOST_TAPS)
+    for depth, tap in enumerate(drawn_taps):
         angles = [row.alignment_deg[tap] for row in result.rows]
         drawn = np.array([np.nan if angle is None else angle for angle in angles])
-        colour = TAP_COLOURS[depth % len(TAP_COLOURS)]
+        colour = TAP_COLOURS[depth]
         axes.plot(epochs, drawn, color=colour, linewidth=2.2, marker="o", markersize=5)
-        ends.append((float(drawn[-1]), f"hidden layer {depth + 1}  {drawn[-1]:.0f}°", colour))
+        ends.append((float(drawn[-1]), f"{tap}  {_degrees(drawn[-1])}", colour))
     axes.axhline(90, color="0.6", linewidth=1, linestyle=(0, (4, 3)))
     axes.annotate(
         "90°: nothing in common",
@@ -128,8 +135,20 @@ def alignment_angles(result: RunResult) -> Figure:
     _label_ends(axes, ends, epochs[-1])
     axes.set_xlabel("epoch")
     axes.set_ylabel("angle between feedback and gradient, degrees")
-    axes.set_title(f"The layers align with the feedback ({_name(result)})", loc="left")
+    some = f", {len(drawn_taps)} of {len(taps)} taps" if len(drawn_taps) < len(taps) else ""
+    axes.set_title(f"The layers align with the feedback ({_name(result)}){some}", loc="left")
     return figure
+
+
+def some_evenly(items: Sequence[T], most: int) -> list[T]:
+    """No more than so many, from the first to the last at equal distances."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+
+
+def _degrees(angle: float) -> str:
+    return "–" if np.isnan(angle) else f"{angle:.0f}°"
 
 
 def sweep_figure(
@@ -201,10 +220,15 @@ def _label_ends(axes: Axes, ends: list[tuple[float, str, str]], last_epoch: int)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     to_axes = axes.transData.transform
     low, high = (to_axes((0, y))[1] for y in axes.get_ylim())
-    place = -np.inf
-    for value, text, colour in sorted(ends):
+    places: list[float] = []
+    ends = sorted(ends, key=lambda end: (np.isnan(end[0]), end[0]))
+    for value, _, _ in ends:
         wanted = (to_axes((last_epoch, value))[1] - low) / (high - low)
-        place = max(wanted, place + 0.065) if np.isfinite(wanted) else place + 0.065
+        above = places[-1] + _LABEL_HEIGHT if places else 0.0
+        places.append(float(np.fmax(wanted, above)))
+    for below, _ in enumerate(ends, start=1):  # what was pushed above the axes goes down again
+        places[-below] = min(places[-below], 1.0 - (below - 1) * _LABEL_HEIGHT)
+    for place, (_, text, colour) in zip(places, ends, strict=True):
         axes.annotate(
             text,
             (1.0, place),

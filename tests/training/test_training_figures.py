@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -76,7 +77,22 @@ def test_a_faultless_run_can_be_drawn() -> None:
 
 def test_alignment_of_each_tap() -> None:
     texts = drawn(alignment_angles(result()))
-    assert "hidden layer 1  90°" in texts
+    assert "blocks.0  90°" in texts
+    assert "blocks.1  –" in texts
+
+
+def test_of_many_taps_some_are_drawn_that_can_be_read() -> None:
+    deep = {f"blocks.{i}": 80.0 + i / 100 for i in range(96)}
+    run = result()
+    run = replace(run, rows=tuple(replace(row, alignment_deg=deep) for row in run.rows))
+    figure = alignment_angles(run)
+    names = [text.partition("  ")[0] for text in drawn(figure) if "blocks" in text]
+    assert names == ["blocks.0", "blocks.19", "blocks.38", "blocks.57", "blocks.76", "blocks.95"]
+    (axes,) = figure.axes
+    assert "6 of 96 taps" in axes.get_title("left")
+    ends = [text.xy[1] for text in axes.texts if "blocks" in text.get_text()]
+    assert max(ends) <= 1.0
+    assert min(b - a for a, b in pairwise(ends)) >= 0.0649
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:

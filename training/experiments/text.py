@@ -25,13 +25,15 @@ from training.task import Task
 
 PERPLEXITY = Score("perplexity")
 EVALUATED_AT_ONCE = 64
-N_EVALUATED = 512
+N_EVALUATED = 512  # passages of the test text, spread evenly over it, see docs/training-logs.md
 N_PROBE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextRecipe(Recipe):
     """A decoder-only Transformer, trained by Adam and cross-entropy.
+
+    Its score is the perplexity on `N_EVALUATED` passages, spread evenly over the test text.
 
     Attributes:
         context: Symbols of a passage.
@@ -80,7 +82,10 @@ class TextRecipe(Recipe):
     def schooling(self) -> str:
         """Optimizer and batches."""
         rows = self.batch_size * self.context
-        return f"{super().schooling}, {self.per_epoch} batches of {rows} tokens an epoch"
+        return (
+            f"{super().schooling}, {self.per_epoch} batches of {rows} tokens an epoch; judged on "
+            f"{N_EVALUATED} passages spread evenly over the test text"
+        )
 
     def tuned_for(self, feedback: Feedback) -> Self:
         """Ways of feedback have learning rates of their own."""
