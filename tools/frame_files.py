@@ -14,8 +14,8 @@ from tools.lazy_frames import (
     FrameFileError,
     LazyFrames,
     RecordedFrames,
+    ToldLevels,
     array_frames,
-    described,
     image_frames,
     page_frames,
     told,
@@ -89,6 +89,10 @@ def open_frames(path: Path) -> Iterator[FrameStack]:
         yield stack
 
 
+def _stack(path: Path, source: str, frames: LazyFrames, levels: ToldLevels) -> FrameStack:
+    return FrameStack(path, source, frames, levels.full, levels.black)
+
+
 def recorded_stack(recording: Recording) -> FrameStack:
     """The frames of an open recording."""
     then = recording.conditions
@@ -107,9 +111,8 @@ def _pages(path: Path) -> Iterator[FrameStack]:
     from PIL import Image
 
     with Image.open(path) as image:
-        says = described(image)
-        full, black = says.get("saturation_level"), says.get("black_level")
-        yield FrameStack(path, str(image.format), page_frames(path, image), full, black)
+        told_of_it = ToldLevels.of_image(image)
+        yield _stack(path, str(image.format), page_frames(path, image), told_of_it)
 
 
 @contextmanager
@@ -117,7 +120,11 @@ def _folder(path: Path) -> Iterator[FrameStack]:
     names = sorted(file for file in path.iterdir() if file.suffix.lower() in _IMAGES)
     if not names:
         raise FrameFileError(f"The folder {path} holds no images ({', '.join(_IMAGES)}).")
-    yield FrameStack(path, f"{len(names)} images", image_frames(names), None, None)
+    from PIL import Image
+
+    with Image.open(names[0]) as image:
+        told_of_it = ToldLevels.of_image(image)
+    yield _stack(path, f"{len(names)} images", image_frames(names), told_of_it)
 
 
 @contextmanager
@@ -140,10 +147,9 @@ def _zarr(path: Path) -> Iterator[FrameStack]:
     opened = zarr.open(str(path), mode="r")
     if hasattr(opened, "members"):
         found = {name: part for name, part in opened.members(None) if hasattr(part, "dtype")}
-        name, opened = _largest(path, found)
-        yield FrameStack(path, f"array {name}", array_frames(path, opened), None, None)
-        return
-    yield FrameStack(path, "array", array_frames(path, opened), None, None)
+        _, opened = _largest(path, found)
+    told_of_it = ToldLevels.of(dict(opened.attrs))
+    yield _stack(path, "Zarr array", array_frames(path, opened), told_of_it)
 
 
 @contextmanager

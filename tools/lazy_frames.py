@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,9 @@ from opu_driver.errors import InputError, OpuError
 
 if TYPE_CHECKING:
     from opu_driver.recording import Recording
+
+
+_DESCRIPTION = 270  # the tag ImageDescription of TIFF
 
 
 class FrameFileError(InputError):
@@ -168,17 +172,41 @@ def page_frames(path: Path, image: Any) -> LazyFrames:
     return LazyFrames(path, getattr(image, "n_frames", 1), read)
 
 
-def described(image: Any) -> dict[str, float]:
-    """What a TIFF's ImageDescription says of grey values, if it is JSON that names them."""
-    text = getattr(image, "tag_v2", {}).get(270, "")
-    try:
-        told = json.loads(text)
-    except ValueError:
-        return {}
-    if not isinstance(told, dict):
-        return {}
-    names = ("black_level", "saturation_level")
-    return {n: float(told[n]) for n in names if isinstance(told.get(n), int | float)}
+@dataclass(frozen=True)
+class ToldLevels:
+    """What a file of another program, or of `opu export`, says of its grey values.
+
+    Attributes:
+        black: Grey value without light, the mean of all pages; None where it does not say.
+        full: Grey value of a full pixel, of the page that is full first; None likewise.
+    """
+
+    black: float | None = None
+    full: float | None = None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> ToldLevels:
+        """What a mapping says by the names `black_level` and `saturation_level`."""
+        black, full = (_numbers(facts.get(n)) for n in ("black_level", "saturation_level"))
+        return cls(
+            sum(black) / len(black) if black else None,
+            min(full) if full else None,
+        )
+
+    @classmethod
+    def of_image(cls, image: Any) -> ToldLevels:
+        """What the description of an image says, if it is a JSON object."""
+        text = getattr(image, "tag_v2", {}).get(_DESCRIPTION) or image.info.get("Description", "")
+        try:
+            facts = json.loads(text)
+        except (ValueError, TypeError):
+            return cls()
+        return cls.of(facts) if isinstance(facts, dict) else cls()
+
+
+def _numbers(told: Any) -> list[float]:
+    values = told if isinstance(told, list) else [told]
+    return [float(value) for value in values if isinstance(value, int | float)]
 
 
 def _grey(path: Path, image: Any) -> NDArray[Any]:

@@ -105,12 +105,23 @@ def test_full_scale_is_guessed_and_said(tmp_path, bits, shift):
     assert "--full" not in " ".join(remarks(given))
 
 
-def test_levels_in_the_description_of_a_tiff_are_believed(tmp_path):
-    frame = Image.fromarray(np.full((64, 64), 400, np.uint16))
-    says = json.dumps({"black_level": 100, "saturation_level": 4095})
-    frame.save(tmp_path / "a.tif", tiffinfo={270: says})
+@pytest.mark.parametrize("place", ["a.tif", "a/", "a.zarr"])
+def test_what_opu_export_says_of_grey_values_is_believed(opu, recorded, tmp_path, place):
+    if place == "a.zarr":
+        pytest.importorskip("zarr", reason="zarr is not installed")
+    assert opu("export", recorded / "brackets.h5", f"--to={place}").code == 0
+    view, _ = viewed(tmp_path / place)
+    assert view.levels.black == pytest.approx(5.0, abs=0.01)
+    assert (view.levels.full, view.levels.guess) == (255, "")
+
+
+def test_levels_that_differ_from_page_to_page_are_taken_together(tmp_path):
+    says = json.dumps({"black_level": [100, 104], "saturation_level": [4095, 4000]})
+    Image.fromarray(np.full((64, 64), 400, np.uint16)).save(
+        tmp_path / "a.tif", tiffinfo={270: says}
+    )
     view, _ = viewed(tmp_path / "a.tif")
-    assert (view.levels.black, view.levels.full, view.levels.guess) == (100, 4095, "")
+    assert (view.levels.black, view.levels.full, view.levels.guess) == (102, 4000, "")
 
 
 def test_a_recording_says_its_levels_itself(opu, recorded):

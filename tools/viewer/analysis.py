@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -19,7 +21,8 @@ from opu_driver.camera import Frames
 from opu_driver.errors import OpuError
 from tools.viewer.glimpse import Feed, Frame, Glimpse
 
-_LEAST_PAUSE_S = 0.25
+_LEAST_PAUSE_S, _MOST_PAUSE_S = 0.25, 2.0
+_POLITENESS = 2  # of the thread: added to its nice value; on a busy machine 10 would starve it
 _SPECTRUM_BINS = 512  # drawn along each axis at most
 _MIDDLE = 512  # pixels a side that carrier and field are measured on, or a second goes by
 
@@ -150,7 +153,8 @@ def spectrum_db(frame: Frame) -> NDArray[np.float32]:
 class Analyst:
     """Reads the newest glimpse of a feed, over and over, in a thread of its own.
 
-    It rests at least as long as it has worked, so that it takes no more than half a core.
+    It rests three times as long as it has worked, so that it takes no more than a quarter of a
+    core, and gives way to whoever else wants one where the system lets a thread do so.
 
     Args:
         feed: Where glimpses come from.
@@ -181,6 +185,7 @@ class Analyst:
         self._thread.join()
 
     def _run(self) -> None:
+        _give_way()
         pause_s = 0.0
         while not self._ending.wait(pause_s):
             begin_s = time.monotonic()
@@ -189,10 +194,16 @@ class Analyst:
             except Exception as error:  # told by `latest`: nobody hears a thread
                 self._failure = error
                 return
-            pause_s = max(time.monotonic() - begin_s, _LEAST_PAUSE_S)
+            pause_s = min(max(3 * (time.monotonic() - begin_s), _LEAST_PAUSE_S), _MOST_PAUSE_S)
 
     def _look(self, at_s: float) -> None:
         glimpse = self._feed.newest
         seen = None if self._latest is None else self._latest.number
         if glimpse is not None and glimpse.number != seen:
             self._latest = read(glimpse, at_s)
+
+
+def _give_way() -> None:
+    """Let other threads go first. Linux alone counts a thread's niceness for itself."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _POLITENESS)

@@ -20,6 +20,8 @@ from tools.viewer.look import darken_room
 from tools.viewer.playback import Playback
 from tools.viewer.window import Window
 
+_SWITCH_S = 0.001  # that drawing waits for another thread's Python at most; 5 ms are half a frame
+
 
 def view_bench(bench: Bench) -> None:
     """Show a bench, live, until the window is closed.
@@ -55,6 +57,7 @@ def application() -> QApplication:
     if not isinstance(app, QApplication):
         app = QApplication(["opu view"])
     darken_room(app)
+    sys.setswitchinterval(_SWITCH_S)
     return app
 
 

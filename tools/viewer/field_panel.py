@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QWidget
 
 from tools.viewer.analysis import Fields
 from tools.viewer.look import TEXT, graph
@@ -17,28 +18,25 @@ class FieldPanel:
     """
 
     def __init__(self) -> None:
-        self.widget = QWidget()
+        self.widget = graph.GraphicsLayoutWidget()
         self._amplitude, self._phase = graph.ImageItem(), graph.ImageItem()
-        self._amplitude.setColorMap(graph.colormap.get("viridis"))
-        self._phase.setColorMap(_wheel())
-        grid = QGridLayout(self.widget)
-        grid.setContentsMargins(2, 2, 2, 2)
-        for i, (name, image) in enumerate(
-            (("Amplitude |R*S|", self._amplitude), ("Phase, −π to π", self._phase))
-        ):
-            title = QLabel(f"<span style='color:{TEXT}'>{name}</span>")
-            title.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
-            view = graph.GraphicsView()
-            box = graph.ViewBox(lockAspect=True, invertY=True, enableMenu=False)
-            view.setCentralItem(box)
-            box.addItem(image)
-            grid.addWidget(title, 0, i)
-            grid.addWidget(view, 1, i)
+        self._bars = [
+            self._add(0, self._amplitude, "Amplitude |R*S| (grey values)", "viridis"),
+            self._add(1, self._phase, "Phase (radians)", _wheel()),
+        ]
+        self._bars[1].setLevels((-np.pi, np.pi))
+        ends = [(-np.pi, "−π"), (0.0, "0"), (np.pi, "π")]
+        self._bars[1].axis.setTicks([ends])
 
     @property
     def drawn(self) -> bool:
         """Whether a field has been drawn."""
         return self._amplitude.image is not None
+
+    @property
+    def looked_at(self) -> bool:
+        """Whether any of it is in sight."""
+        return not self.widget.viewport().visibleRegion().isEmpty()
 
     def show(self, field: Fields | None) -> None:
         """Draw a field; without one, nothing."""
@@ -50,6 +48,18 @@ class FieldPanel:
         top = float(np.quantile(amplitude, 0.998)) or 1.0
         self._amplitude.setImage(amplitude, autoLevels=False, levels=(0.0, top))
         self._phase.setImage(np.angle(field), autoLevels=False, levels=(-np.pi, np.pi))
+        self._bars[0].setLevels((0.0, top))
+
+    def _add(self, place: int, image: Any, name: str, colours: Any) -> Any:
+        """One picture beside the other, each with its scale."""
+        box = graph.ViewBox(lockAspect=True, invertY=True, enableMenu=False)
+        box.addItem(image)
+        self.widget.addLabel(name, row=0, col=2 * place, colspan=2, color=TEXT)
+        self.widget.addItem(box, row=1, col=2 * place)
+        bar = graph.ColorBarItem(colorMap=colours, interactive=False, width=10)
+        bar.setImageItem(image)
+        self.widget.addItem(bar, row=1, col=2 * place + 1)
+        return bar
 
 
 def _wheel() -> object:

@@ -35,6 +35,8 @@ class Glimpse:
         off: A frame with every input off, for the bias; None if there is none.
         grey: What the grey values mean.
         proven: Whether the frame is known to be the shown pattern's.
+        setting: Another number is another exposure, whose levels are others; 0 for a live camera,
+            whose levels whoever is at it sets.
     """
 
     number: int
@@ -43,6 +45,7 @@ class Glimpse:
     off: Frame | None
     grey: GreyRange
     proven: bool = True
+    setting: int = 0
 
 
 class Feed(Protocol):

@@ -69,7 +69,7 @@ class HistogramPanel:
         first = self._grey is None or self._grey.full != grey.full
         self._frame, self._grey = frame, grey
         edges = _edges(grey)
-        counts, _ = np.histogram(_sampled(frame), edges)
+        counts = _counted(_sampled(frame), edges)
         height = np.log10(counts + 1.0)
         self._bars.setData(edges, height)
         self._full.setData(edges[-2:], height[-1:])
@@ -79,6 +79,7 @@ class HistogramPanel:
         if first:
             self._region.setBounds((min(0.0, float(edges[0])), float(edges[-1])))
             self._plot.setXRange(float(edges[0]), float(edges[-1]), padding=0.01)
+            self._plot.setYRange(0.0, float(np.log10(_SAMPLED)), padding=0.01)  # its axis stays
             self.whole_range()
 
     def _assembled(self) -> QWidget:
@@ -98,6 +99,16 @@ class HistogramPanel:
         row.addWidget(self._whole)
         column.addLayout(row)
         return whole
+
+
+def _counted(values: Frame, edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many values lie between edges; of whole ones by one look at each."""
+    if values.dtype.kind != "u" or values.dtype.itemsize > 2:
+        return np.histogram(values, edges)[0]
+    each = np.bincount(values.ravel(), minlength=int(edges[-1]) + 1)
+    up_to = np.concatenate([[0], np.cumsum(each)])
+    within = up_to[np.clip(np.ceil(edges), 0, len(each)).astype(np.int64)]
+    return np.diff(within)
 
 
 def _sampled(frame: Frame) -> Frame:

@@ -22,19 +22,23 @@ class Trace:
         name: What a reading calls it.
         label: What it is called on the screen.
         form: How its value is written.
+        scale: Units on its axis to one of the reading's.
+        least: Least span of its axis, as a part of the value: smaller changes are noise.
     """
 
     name: str
     label: str
     form: str
+    scale: float = 1.0
+    least: float = 0.1
 
 
 TRACES = (
     Trace("mean_grey", "mean grey", "{:.4g}"),
-    Trace("saturated", "saturated", "{:.2%}"),
+    Trace("saturated", "saturated (%)", "{:.2%}", scale=100.0, least=1.0),
     Trace("visibility", "visibility", "{:.3f}"),
     Trace("grain", "grain (pixels)", "{:.3f}"),
-    Trace("snr", "signal to noise", "{:.3g}"),
+    Trace("snr", "signal to noise", "{:.3g}", least=0.5),
     Trace("focus", "focus", "{:.3g}"),
 )
 
@@ -44,6 +48,10 @@ class History:
 
     def __init__(self) -> None:
         self._rows: deque[tuple[float, ...]] = deque()
+
+    def __len__(self) -> int:
+        """Readings that are kept."""
+        return len(self._rows)
 
     def add(self, reading: Reading) -> None:
         """Keep the figures of a reading, and forget those that are too old."""

@@ -8,6 +8,7 @@ import numpy as np
 from PySide6.QtCore import QPointF, Qt
 from PySide6.QtWidgets import QLabel, QSplitter, QVBoxLayout, QWidget
 
+from tools.viewer.frame_item import FrameItem
 from tools.viewer.glimpse import Frame
 from tools.viewer.look import COLUMN, ROW, WRONG, graph, quiet
 
@@ -26,7 +27,7 @@ class ImagePanel:
         self.view = graph.GraphicsView()
         self.cross_hair = (0, 0)
         self._box = graph.ViewBox(lockAspect=True, invertY=True, enableMenu=False)
-        self._image = graph.ImageItem()
+        self._image = FrameItem()
         self._lines = {
             "row": graph.InfiniteLine(angle=0, pen=graph.mkPen(ROW, width=1)),
             "column": graph.InfiniteLine(angle=90, pen=graph.mkPen(COLUMN, width=1)),
@@ -39,8 +40,14 @@ class ImagePanel:
         self.doubt.setStyleSheet(f"background: {WRONG}; color: black; padding: 3px 6px")
         self.doubt.hide()
         self._frame: Frame | None = None
+        self._profile_levels = (0.0, 0.0)
         self.widget = self._assembled()
         self.view.scene().sigMouseClicked.connect(self._clicked)
+
+    @property
+    def levels(self) -> tuple[float, float]:
+        """The grey values that are drawn black and white."""
+        return self._image.levels[0], self._image.levels[1]
 
     def show(self, frame: Frame, levels: tuple[float, float], *, proven: bool = True) -> None:
         """Draw a frame, black at the one grey value and white at the other.
@@ -53,8 +60,13 @@ class ImagePanel:
         self.doubt.setVisible(not proven)
         new_shape = self._frame is None or self._frame.shape != frame.shape
         self._frame = frame
-        self._image.setImage(frame, autoLevels=False, levels=levels)
+        self._image.show(frame, levels)
+        low, high = levels
+        if levels != self._profile_levels:  # an axis that moves with every frame is slow to draw
+            self._profile_levels = levels
+            self._profile.setYRange(low, high, padding=0.1)
         if new_shape:
+            self._profile.setXRange(0, max(frame.shape), padding=0.01)
             self.put_cross_hair(frame.shape[0] // 2, frame.shape[1] // 2)
             self.fit()
 

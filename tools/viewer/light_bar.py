@@ -7,7 +7,7 @@ from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QLabel, QPushButton, QSizePolicy, QToolBar, QWidget
 
 from tools.viewer.live import State, Status
-from tools.viewer.look import DARK, LIT, TEXT
+from tools.viewer.look import DARK, LIT, TEXT, dress
 
 
 class LightBar:
@@ -59,9 +59,10 @@ class LightBar:
             case None:
                 text, ground = "● LASER UNKNOWN", LIT
         self._light.setText(text)
-        self._light.setStyleSheet(
+        dress(
+            self._light,
             f"background: {ground}; color: {'white' if status.emitting is not False else TEXT};"
-            "font-weight: bold; font-size: 15px; padding: 5px 12px; border-radius: 4px"
+            "font-weight: bold; font-size: 15px; padding: 5px 12px; border-radius: 4px",
         )
         self._state.setText(f"   {_DOING[status.state]}")
         stopped = status.state in (State.DARK, State.FAILED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from PySide6.QtGui import QColor, QPalette
-from PySide6.QtWidgets import QApplication, QStyleFactory
+from PySide6.QtWidgets import QApplication, QStyleFactory, QWidget
 
 from opu_driver.extras import vendor_library
 
@@ -28,6 +28,12 @@ def quiet(plot: Any) -> None:
     plot.hideButtons()
     for side in ("left", "bottom"):
         plot.getAxis(side).enableAutoSIPrefix(False)
+
+
+def dress(widget: QWidget, style: str) -> None:
+    """Give a widget a style sheet; the same one again costs nothing, where Qt would paint anew."""
+    if widget.styleSheet() != style:
+        widget.setStyleSheet(style)
 
 
 def darken_room(app: QApplication) -> None:

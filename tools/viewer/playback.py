@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from opu_driver.recording import Recording
+from tools.frame_series import run_of, setting_numbers
 from tools.viewer.glimpse import Glimpse, GreyRange
 
 _FASTEST_HZ = 30.0
@@ -25,6 +26,8 @@ class Playback:
         self.rate_hz = min(conditions.rate_hz, _FASTEST_HZ)
         self._grey = GreyRange(conditions.black_level, conditions.saturation_level)
         self._shown = recording.shown
+        self._settings = setting_numbers(recording)[recording.own]
+        self._times_us = recording.timestamps_us
         self._playing_since: tuple[float, int] | None = None
         self._position = 0
         self._newest = self._glimpse(0)
@@ -48,6 +51,21 @@ class Playback:
     def playing(self) -> bool:
         """Whether the frames go on by themselves."""
         return self._playing_since is not None
+
+    @property
+    def told(self) -> str:
+        """Exposure, pattern and time of the frame that is shown, in words."""
+        at = self._position
+        run = run_of(self.recording, int(self.recording.own[at]))
+        was = self.recording.conditions
+        settings, power_mw = (
+            (was.settings, was.power_mw) if run is None else (run.settings, run.power_mw)
+        )
+        passed_s = float(self._times_us[at] - self._times_us[0]) / 1e6
+        return (
+            f"{passed_s:.3f} s, pattern {self._shown[at]}, {settings.exposure_us:.4g} µs at "
+            f"{power_mw:g} mW"
+        )
 
     def play(self, now_s: float | None = None) -> None:
         """Go on from where it is."""
@@ -82,8 +100,13 @@ class Playback:
     def _glimpse(self, position: int) -> Glimpse:
         """The frame, and its neighbour if that shows the same pattern."""
         frame = self.recording.frames(position, position + 1)[0]
+        setting = int(self._settings[position])
+        again = None
         for other in (position + 1, position - 1):
-            if 0 <= other < len(self) and self._shown[other] == self._shown[position]:
+            alike = 0 <= other < len(self) and (
+                (self._shown[other], self._settings[other]) == (self._shown[position], setting)
+            )
+            if alike:
                 again = self.recording.frames(other, other + 1)[0]
-                return Glimpse(position, frame, again, None, self._grey)
-        return Glimpse(position, frame, None, None, self._grey)
+                break
+        return Glimpse(position, frame, again, None, self._grey, setting=setting)

@@ -32,7 +32,7 @@ class PlayerBar:
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(0, len(playback) - 1)
         self._told = QLabel()
-        self._told.setMinimumWidth(260)
+        self._told.setMinimumWidth(400)
         self.snapshot = QPushButton("Snapshot …")
         for part in (self.play, self.slider, self._told, self.snapshot):
             self.widget.addWidget(part)
@@ -53,7 +53,4 @@ class PlayerBar:
         self.slider.blockSignals(True)
         self.slider.setValue(playback.position)
         self.slider.blockSignals(False)
-        conditions = playback.recording.conditions
-        self._told.setText(
-            f"  frame {playback.position + 1} of {len(playback)}, of {conditions.rate_hz:.4g} Hz "
-        )
+        self._told.setText(f"  frame {playback.position + 1} of {len(playback)}: {playback.told} ")

@@ -32,7 +32,7 @@ from tools.viewer.history import History
 from tools.viewer.image_panel import ImagePanel
 from tools.viewer.light_bar import LightBar
 from tools.viewer.live import Live, State
-from tools.viewer.look import TEXT, WRONG
+from tools.viewer.look import TEXT, WRONG, dress
 from tools.viewer.playback import Playback
 from tools.viewer.player_bar import PlayerBar
 from tools.viewer.snapshot import save_snapshot
@@ -72,6 +72,7 @@ class Window(QMainWindow):
         self._layout = layout
         self._ask_path = ask_path or self._file_dialog
         self._drawn = -1
+        self._setting = 0
         self._drawn_at: deque[float] = deque()
         self._seen = -1
         self._field_of = -1
@@ -284,9 +285,10 @@ class Window(QMainWindow):
         glimpse = self.feed.newest
         if glimpse is None or glimpse.number == self._drawn:
             return
-        if self._drawn < 0:
+        if self._drawn < 0 or glimpse.setting != self._setting:
             self.histogram.show(glimpse.frame, glimpse.grey)
             self.histogram.fit_levels()
+            self._setting = glimpse.setting
         self._drawn = glimpse.number
         self.image.show(glimpse.frame, self.histogram.levels, proven=glimpse.proven)
         self._drawn_at.append(time.monotonic())
@@ -298,7 +300,7 @@ class Window(QMainWindow):
         if glimpse is not None:
             self.histogram.show(glimpse.frame, glimpse.grey)
             self.image.draw_profile()
-            if glimpse.number == self._drawn:
+            if self.image.levels != self.histogram.levels:
                 self.image.show(glimpse.frame, self.histogram.levels, proven=glimpse.proven)
         now_s = time.monotonic()
         reading = self.analyst.latest
@@ -307,8 +309,7 @@ class Window(QMainWindow):
             self.history.add(reading)
             self.spectrum.show(reading)
             self.traces.show(self.history, now_s)
-        looked_at = not self.field.widget.visibleRegion().isEmpty()
-        if reading is not None and looked_at and reading.number != self._field_of:
+        if reading is not None and self.field.looked_at and reading.number != self._field_of:
             self._field_of = reading.number
             self.field.show(reading.field)
 
@@ -339,7 +340,7 @@ class Window(QMainWindow):
         if text != self.message.text():
             self.message.setText(text)
         ground = "#5a1f1b" if trouble else "#1f3347"
-        self.message.setStyleSheet(f"background: {ground}; color: {TEXT}; font-size: 13px")
+        dress(self.message, f"background: {ground}; color: {TEXT}; font-size: 13px")
         self.message.setVisible(bool(text))
 
     def _file_dialog(self, title: str, name: str) -> Path | None:

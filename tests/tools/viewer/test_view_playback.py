@@ -61,3 +61,22 @@ def test_grey_values_keep_their_meaning(playback):
     conditions = playback.recording.conditions
     assert playback.newest.grey.full == conditions.saturation_level == 255
     assert playback.newest.grey.black == conditions.black_level > 0
+
+
+def test_each_exposure_has_a_setting_of_its_own_and_is_told(tmp_path):
+    with simulated_bench("quiet", 1) as bench:
+        record(bench, bench.layout(1).all_on(), 2, tmp_path / "a.h5", exposures_us=(30.0, 60.0))
+    with Recording(tmp_path / "a.h5") as recording:
+        playback = Playback(recording)
+        settings, told = [], []
+        for position in range(4):
+            playback.seek(position)
+            settings.append(playback.newest.setting)
+            told.append(playback.told)
+        assert settings == [0, 0, 1, 1]
+        assert "30 µs" in told[1]
+        assert "60 µs" in told[2]
+        passed_us = recording.timestamps_us[3] - recording.timestamps_us[0]
+        assert told[3].startswith(f"{passed_us / 1e6:.3f} s, pattern 0")
+        playback.seek(1)
+        np.testing.assert_array_equal(playback.newest.again, recording.frames(0, 1)[0])

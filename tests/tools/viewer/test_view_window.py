@@ -10,6 +10,7 @@ from tools.viewer.playback import Playback
 
 QtTest = pytest.importorskip("PySide6.QtTest", reason="PySide6 is missing", exc_type=ImportError)
 QtCore = pytest.importorskip("PySide6.QtCore", reason="PySide6 is missing", exc_type=ImportError)
+QtGui = pytest.importorskip("PySide6.QtGui", reason="PySide6 is missing", exc_type=ImportError)
 QTest, Qt, QPoint = QtTest.QTest, QtCore.Qt, QtCore.QPoint
 LEFT = Qt.MouseButton.LeftButton
 
@@ -202,6 +203,62 @@ def test_levels_follow_the_region_and_fit(shown):
     assert window.histogram.levels == (low, high)
 
 
+def painted(window):
+    """Grey values that the image's part of the screen shows, `[row, column]`."""
+    view = window.image.view.viewport()
+    for line in window.image._lines.values():
+        line.hide()
+    corner = view.mapTo(window, QPoint(0, 0))  # not the window's: the view lies somewhere in it
+    whole = window.grab(QtCore.QRect(corner, view.size()))
+    picture = whole.toImage().convertToFormat(QtGui.QImage.Format.Format_Grayscale8)
+    rows, columns = picture.height(), picture.width()
+    bits = np.frombuffer(picture.constBits(), np.uint8)
+    return bits.reshape(rows, picture.bytesPerLine())[:, :columns]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "zoom"), [(np.uint8, 1.0), (np.uint8, 8.0), (np.uint16, 1.0), (np.float32, 1.0)]
+)
+def test_each_pixel_of_the_screen_is_the_frames(shown, wait_until, dtype, zoom):
+    frame = np.random.default_rng(0).integers(0, 250, (1100, 900)).astype(dtype)
+    window = shown(Still(frame))
+    window.histogram.whole_range()
+    window.image.zoom(zoom)
+    wait_until(lambda: window.image.levels == (0.0, 255.0))
+    grey = painted(window)
+    to_view = window.image._image.deviceTransform(window.image.view.viewportTransform())
+    row = (np.arange(grey.shape[0]) + 0.5 - to_view.dy()) / to_view.m22()
+    column = (np.arange(grey.shape[1]) + 0.5 - to_view.dx()) / to_view.m11()
+    i, j = np.floor(row).astype(int), np.floor(column).astype(int)
+    inside = ((i >= 0) & (i < 1100))[:, None] & ((j >= 0) & (j < 900))
+    expected = frame[np.clip(i, 0, 1099)][:, np.clip(j, 0, 899)].astype(int)
+    alike = np.abs(grey.astype(int) - expected) <= 1
+    assert inside.mean() > 0.3
+    assert np.mean(alike[inside]) > 0.97  # at the edges of pixels, rounding decides
+
+
+def test_traces_do_not_enlarge_noise_and_their_labels_have_room(shown, wait_until):
+    traces = shown(Still(np.zeros((64, 64), np.uint8))).traces
+    traces._fit(0, np.array([100.0, 100.2, np.nan]), 0.1)
+    low, high = traces._plots[0].getViewBox().viewRange()[1]
+    assert high - low > 10
+    traces._fit(1, np.zeros(3), 1.0)
+    assert traces._plots[1].getViewBox().viewRange()[1][0] > -0.01
+    for plot in traces._plots[:2]:
+        assert len(plot.getAxis("left")._tickLevels[0]) == 2
+        assert plot.getViewBox().height() > 20
+
+
+def test_the_spectrum_and_the_field_are_large_enough_to_see(shown):
+    window = shown(Still(np.zeros((64, 64), np.uint8)))
+    window.resize(1440, 960)
+    QTest.qWait(100)
+    box = window.spectrum._plot.getViewBox()
+    assert min(box.width(), box.height()) > 200
+    assert "grey values" in window.field.widget.ci.getItem(0, 0).text
+    assert window.field._bars[1].levels() == (-np.pi, np.pi)
+
+
 def test_carrier_traces_and_field_are_shown(window, wait_until):
     wait_until(lambda: "cycles/pixel" in window.spectrum.told)
     wait_until(lambda: "–" not in window.traces.values)
@@ -333,6 +390,8 @@ def test_a_recording_plays(recording, shown, wait_until):
     QTest.qWait(50)
     assert playback.position == 9
     wait_until(lambda: "frame 10 of 12" in window.player._told.text())
+    assert "pattern" in window.player._told.text()
+    assert "µs at 10 mW" in window.player._told.text()
     QTest.mouseClick(window.player.play, LEFT)
     assert playback.playing
     wait_until(lambda: "cycles/pixel" in window.spectrum.told)
