@@ -92,6 +92,13 @@ def train(
             "calibration of their folder; the newest one is gone on with.",
         ),
     ] = False,
+    min_fidelity: Annotated[
+        float | None,
+        typer.Option(
+            "--min-fidelity",
+            help="Fidelity below which the medium counts as another one; if nothing is said, 0.98.",
+        ),
+    ] = None,
     tensorboard: Annotated[
         bool,
         typer.Option(
@@ -149,7 +156,10 @@ def train(
                     if recalibrate:
                         series = replace(series, earlier_feedback=_earlier(calibration, folder))
                     finished += series.train(
-                        way, _optical(opened, measured, series, drift_tracking, recalibrate)
+                        way,
+                        _optical(
+                            opened, measured, series, drift_tracking, recalibrate, min_fidelity
+                        ),
                     )
     if not series.leads:
         return
@@ -265,7 +275,12 @@ def _keep(calibration: Calibration, folder: Path) -> Path:
 
 
 def _optical(
-    bench: Bench, calibration: Calibration, series: Series, track_drift: bool, recalibrate: bool
+    bench: Bench,
+    calibration: Calibration,
+    series: Series,
+    track_drift: bool,
+    recalibrate: bool,
+    min_fidelity: float | None,
 ) -> Callable[[], Projector]:
     """Makes the projector of a run; with the last calibration, if there were new ones meanwhile."""
     newest = calibration
@@ -283,11 +298,15 @@ def _optical(
             return calibrate(bench, calibration.n_inputs, progress=tell)
 
     def projector() -> Projector:
-        from calibration.projector import OpticalProjector
+        from calibration.projector import MIN_FIDELITY, OpticalProjector
         from tools.training_projector import KeepingProjector
 
         own = OpticalProjector(
-            bench, newest, track_drift=track_drift, recalibrate=measured if recalibrate else None
+            bench,
+            newest,
+            track_drift=track_drift,
+            min_fidelity=MIN_FIDELITY if min_fidelity is None else min_fidelity,
+            recalibrate=measured if recalibrate else None,
         )
         return _shared(KeepingProjector(own, keep), series.team)
 

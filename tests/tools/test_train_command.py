@@ -115,10 +115,11 @@ def test_a_terminated_training_is_gone_on_with(opu, started, tmp_path):
 def test_a_medium_that_changes_ends_the_training_or_is_calibrated_anew(opu, tmp_path):
     asked = [
         "train", "digits", "--feedback=optical", "--epochs=1", "--preset=quiet",
-        "--scene=decorrelation=5e-5",
+        "--scene=decorrelation=1e-5",
     ]  # fmt: skip
     ending = opu(*asked, "--out=runs")
     assert ending.code == 1
+    assert "at least 0.98 is needed" in ending.err
     assert "calibrate again" in ending.err
     assert not (tmp_path / "runs/calibration-2.h5").exists()
     ending = opu(*asked, "--out=runs", "--resume", "--recalibrate", "--json=r.json")
