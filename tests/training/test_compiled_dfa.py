@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from training.dfa import DFA
 from training.encoding import Ternary
 from training.errors import TrainingError
 from training.models.mlp import mlp
+from training.models.transformer import Decoder, taps_of
 from training.physical_layer import PhysicalLayer
 from training.projector import MatrixProjector
 from training.taps import Tap
 
-pytestmark = pytest.mark.filterwarnings(  # the compiler warns of its own habit
-    "ignore:.*should not be instantiated:DeprecationWarning"
+pytestmark = pytest.mark.filterwarnings(  # the compiler warns of its own habits
+    "ignore:.*should not be instantiated:DeprecationWarning",
+    "ignore:.*torch.jit.* is deprecated:DeprecationWarning",
 )
 
 
@@ -83,6 +86,38 @@ def test_compiled_gradients_are_eager_with_one_projector_call_a_backward() -> No
         found = gradients(run, wrapped, *batch(rows))
         assert calls(wrapped) == 2 * n - 1
         assert_same(found, gradients(wrapped, wrapped, *batch(rows)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs g++")
+def test_machine_code_learns_what_eager_learns() -> None:
+    wrapped = model()
+    found = gradients(torch.compile(wrapped, fullgraph=True), wrapped, *batch())
+    assert calls(wrapped) == 1
+    assert_same(found, gradients(wrapped, wrapped, *batch()))
+
+
+def test_a_transformer_with_feedback_in_every_step_compiles() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Decoder(symbols=5, context=6, width=4, depth=2, heads=2).double()
+    matrix = torch.randn(4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    wrapped = DFA(
+        net,
+        CountingProjector(matrix),
+        taps_of("micro"),
+        error_at="norm",
+        layout="shared_prefix",
+    )
+    tokens = torch.randint(5, (3, 6), generator=torch.Generator().manual_seed(1))
+
+    def learned(run: Any) -> dict[str, Tensor]:
+        wrapped.zero_grad()
+        functional.cross_entropy(run(tokens).flatten(0, 1), tokens.flatten()).backward()
+        return gathered(wrapped)
+
+    found = learned(compiled(wrapped))
+    assert calls(wrapped) == 1
+    assert_same(found, learned(wrapped))
 
 
 def test_several_compiled_models_keep_to_their_own_projectors() -> None:

@@ -117,6 +117,35 @@ def test_a_gradient_scaler_of_any_scale_changes_no_bit(encoder: Encoder) -> None
             assert gradient.any()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float16, 0.01), (torch.bfloat16, 0.1)], ids=str
+)
+def test_mixed_precision_with_a_scaler_is_full_precision_but_for_its_digits(
+    dtype: torch.dtype, tolerance: float
+) -> None:
+    """Of each parameter's gradient; float16 has 10 bits after the first, bfloat16 seven."""
+
+    def unscaled(scale: float) -> dict[str, Tensor]:
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=scale > 1)
+        wrapped = DFA(
+            mlp((7, 6, 5, 4), seed=1),
+            projector(torch.float32),
+            ["blocks.*"],
+            loss_scale=scaler.get_scale,
+        )
+        x, y = batch()
+        with torch.autocast("cpu", dtype, enabled=scale > 1):
+            loss = functional.cross_entropy(wrapped(x.float()), y)
+        scaler.scale(loss).backward()
+        if scale > 1:
+            scaler.unscale_(torch.optim.SGD(wrapped.parameters(), lr=0.1))
+        return gradients(wrapped)
+
+    full = unscaled(1.0)
+    for name, gradient in unscaled(2.0**10).items():
+        assert float((gradient - full[name]).norm() / full[name].norm()) < tolerance, name
+
+
 def test_an_overflow_skips_the_step_and_lowers_the_scale() -> None:
     wrapped = DFA(mlp((7, 6, 5, 4), seed=1), projector(torch.float32), ["blocks.*"])
     optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.1)
