@@ -88,7 +88,7 @@ class HistogramPanel:
         self._plot.setLabel("left", "log₁₀ pixels")
         self._plot.setLabel("bottom", "grey value")
         self._plot.addItem(self._region, ignoreBounds=True)
-        self._plot.setMinimumHeight(110)
+        self._plot.setMinimumHeight(90)
         whole = QWidget()
         column, row = QVBoxLayout(whole), QHBoxLayout()
         column.setContentsMargins(2, 2, 2, 2)

@@ -75,7 +75,7 @@ class SpectrumPanel:
         marks = (self._image, self._speckle, self._twin, self._sideband, self._centre)
         for item in marks:
             self._plot.addItem(item)
-        self._plot.setMinimumHeight(300)
+        self._plot.setMinimumHeight(160)
         self._told.setWordWrap(True)
         self._told.setMinimumHeight(36)
         self._told.setContentsMargins(6, 0, 6, 2)

@@ -34,7 +34,7 @@ class TracesPanel:
         for line, (told, plot) in enumerate(zip(self._told, self._plots, strict=True)):
             quiet(plot)
             plot.setMouseEnabled(x=False, y=False)
-            plot.setMinimumHeight(46)
+            plot.setMinimumHeight(34)
             plot.getAxis("left").setWidth(58)
             plot.getAxis("left").setTicks([[]])
             if line < len(TRACES) - 1:
@@ -43,7 +43,7 @@ class TracesPanel:
                 plot.hideAxis("bottom")
             else:
                 plot.setLabel("bottom", "seconds")
-                plot.setMinimumHeight(46 + _AXIS_HEIGHT)
+                plot.setMinimumHeight(24 + _AXIS_HEIGHT)
                 grid.setRowStretch(line, 2)
             told.setMinimumWidth(92)
             grid.setRowStretch(line, max(grid.rowStretch(line), 1))

@@ -258,6 +258,9 @@ class Window(QMainWindow):
         docks = [d for d in self.findChildren(QDockWidget) if self.dockWidgetArea(d) in sides]
         widths = [sides[self.dockWidgetArea(dock)] for dock in docks]
         self.resizeDocks(docks, widths, Qt.Orientation.Horizontal)
+        heights = {"Histogram": 150, "Spectrum": 380, "Last minutes": 370}
+        right = [dock for dock in docks if dock.objectName() in heights]
+        self.resizeDocks(right, [heights[d.objectName()] for d in right], Qt.Orientation.Vertical)
 
     def _restore_layout(self) -> None:
         if self._layout is None:

@@ -213,7 +213,7 @@ def painted(window):
     picture = whole.toImage().convertToFormat(QtGui.QImage.Format.Format_Grayscale8)
     rows, columns = picture.height(), picture.width()
     bits = np.frombuffer(picture.constBits(), np.uint8)
-    return bits.reshape(rows, picture.bytesPerLine())[:, :columns]
+    return bits.reshape(rows, picture.bytesPerLine())[:, :columns].copy()  # the picture goes
 
 
 @pytest.mark.parametrize(
