@@ -74,7 +74,16 @@ class MatrixUpdate:
 
     def wait(self, fields: int) -> None:
         """Let time pass in which so many signed fields could have been measured."""
-        kept = (1 - self._q) ** fields
+        self.forget((1 - self._q) ** fields)
+
+    def forget(self, kept: float) -> None:
+        """Let the medium keep this part of its power, from 0 to 1, and renew the rest.
+
+        Raises:
+            SettingError: No such part.
+        """
+        if not 0 <= kept <= 1:
+            raise SettingError(f"kept = {kept:g}; it is a part of the power, from 0 to 1.")
         self._T *= np.float32(math.sqrt(kept))
         self._covariance *= kept
         self._covariance[np.diag_indices_from(self._covariance)] += 1 - kept
