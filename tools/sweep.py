@@ -201,11 +201,14 @@ class Sweep:
         if done is not None:
             return done
         with simulated_bench(self.preset, seed, camera=dict(axis.camera(value)), **scene) as bench:
-            calibration = _calibrated(bench, folder, recipe.n_inputs, seed)
+            kept = folder.with_name(f"{folder.name}-{self.preset}.h5")
+            calibration = _calibrated(bench, kept, recipe.n_inputs, seed)
+            # A bench that is bad enough to matter is not refused for being a little bad.
+            projector = OpticalProjector(bench, calibration, min_fidelity=0.9)
             return run(
                 recipe,
                 "optical",
-                axis.projector(OpticalProjector(bench, calibration), value),
+                axis.projector(projector, value),
                 seed=seed,
                 folder=folder,
                 resume=True,
@@ -213,8 +216,8 @@ class Sweep:
             )
 
 
-def _calibrated(bench: Bench, folder: Path, n_inputs: int, seed: int) -> Calibration:
-    """The calibration beside the folder of a run, or a new one, which is kept there.
+def _calibrated(bench: Bench, kept: Path, n_inputs: int, seed: int) -> Calibration:
+    """The calibration that is kept beside the folder of a run, or a new one, which then is.
 
     Raises:
         CheckpointError: The one that is there was measured on another bench.
@@ -224,8 +227,7 @@ def _calibrated(bench: Bench, folder: Path, n_inputs: int, seed: int) -> Calibra
     from calibration.pipeline import calibrate
     from training.errors import CheckpointError
 
-    kept = folder.parent / f"{folder.name}.h5"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    kept.parent.mkdir(parents=True, exist_ok=True)
     if not kept.exists():
         calibration = calibrate(bench, n_inputs, seed=seed)
         calibration.save(kept)

@@ -1,16 +1,24 @@
 import json
 import signal
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 import pytest
 import torch
 
 from calibration.calibration_file import Calibration
+from calibration.projector import OpticalProjector
+from opu_driver import simulated_bench
+from tests.conftest import BENCH_SEED
 from tools.train import _calibration, _earlier
 from tools.training_projector import KeepingProjector
 from tools.training_runs import Series
+from training.datasets.digits import digits
+from training.errors import FingerprintError
+from training.experiments import named_recipe, run
+from training.experiments.fully_connected import FullyConnected
 
 
 def test_five_ways_to_train_make_one_table(opu, tmp_path):
@@ -149,6 +157,71 @@ def test_the_newest_calibration_is_gone_on_with(realistic_calibration, tmp_path,
     assert _calibration(None, given, series, False).fingerprint() == first.fingerprint()
     assert _earlier(given, series.folder) == {first.fingerprint(), later.fingerprint()}
     assert _earlier(None, series.folder) == {later.fingerprint()}
+
+
+class Few(FullyConnected):
+    """Images of digits that note in which order they are learned from."""
+
+    def data(self):
+        whole = digits()
+        return replace(whole, train=whole.train.take(torch.arange(64)))
+
+    def prepare(self, *arguments):
+        task = super().prepare(*arguments)
+        return replace(task, batches=Noted(task.batches), probe=None)
+
+
+class Noted:
+    noted: ClassVar[list] = []
+
+    def __init__(self, batches):
+        self.per_epoch, self._batches = batches.per_epoch, batches
+
+    def at(self, step):
+        batch = self._batches.at(step)
+        self.noted.append((step, batch.inputs[0].sum().item()))
+        return batch
+
+
+class StopError(Exception):
+    pass
+
+
+class Stopping:
+    def on_epoch(self, row):
+        pass
+
+    def on_step(self, progress):
+        if progress.step == 2:
+            raise StopError
+
+
+def test_an_optical_run_goes_on_with_the_same_matrix_and_order(realistic_calibration, tmp_path):
+    best = named_recipe("best", "digits")
+    recipe = Few(**{f.name: getattr(best, f.name) for f in fields(best)})
+    recipe = replace(recipe, batch_size=16, epochs=1)
+
+    def trained(calibration=realistic_calibration, **options):
+        Noted.noted.clear()
+        with simulated_bench("realistic", BENCH_SEED) as bench:
+            projector = OpticalProjector(bench, calibration)
+            return run(recipe, "optical", projector, seed=0, folder=tmp_path, **options)
+
+    with pytest.raises(StopError):
+        trained(observer=Stopping(), checkpoint_every=1)
+    assert [step for step, _ in Noted.noted] == [0, 0, 1]  # the first one checks the taps
+    before = dict(Noted.noted[:1])
+    other = replace(realistic_calibration, T=1j * realistic_calibration.T)
+    with pytest.raises(FingerprintError, match="trained with other feedback"):
+        trained(other, resume=True)
+    rows = trained(resume=True).rows
+    assert {row.fingerprint for row in rows} == {realistic_calibration.fingerprint()}
+    assert rows[-1].projector["rows"] == 64
+    order = Noted.noted[1:]
+    assert [step for step, _ in order] == [1, 2, 3]  # the second step was not saved any more
+    straight = recipe.prepare(0, 0).batches
+    assert order == [(step, straight.at(step).inputs[0].sum().item()) for step in (1, 2, 3)]
+    assert before[0] == straight.at(0).inputs[0].sum().item()
 
 
 class Renewing:
