@@ -6,7 +6,7 @@
   deviations (1 is honest), and the time a search takes, as a multiple of one two-dimensional
   transform of the same frames. The radius is compared to that of the disc that the speckle was made
   of, whose edge follows a grid: the disc of equal area.
-- Tones: rms error over the Cramer-Rao bound.
+- Tones: rms error over the Cramer-Rao bound; a ratio from 72 trials has an error of 6 %.
 - Holograms: the tones of measured ones (needs OPU_DATA), in Hann's window.
 """
 
@@ -113,7 +113,7 @@ def of_speckle(quick: bool) -> list[dict[str, object]]:
 
 def of_tones(quick: bool) -> list[dict[str, object]]:
     rows = []
-    for size, trials in ((256, 120), (512, 50), (1024, 16), (2048, 6)):
+    for size, trials in ((256, 120), (512, 72), (1024, 72), (2048, 72)):
         for decibels in (-10, 10, 30):
             for name, near in (
                 ("diagonal", (0.21, 0.17)),
@@ -126,8 +126,8 @@ def of_tones(quick: bool) -> list[dict[str, object]]:
                 for seed in range(max(3, trials // 6) if quick else trials):
                     rng = np.random.default_rng([size, decibels + 10, seed])
                     truth = np.array(near) + rng.uniform(-0.5, 0.5, 2) / size
-                    i, j = np.ogrid[:size, :size]
-                    image = np.cos(2 * np.pi * (truth[0] * i + truth[1] * j) + rng.uniform(-3, 3))
+                    turns = np.exp(2j * np.pi * truth[:, None] * np.arange(size))
+                    image = np.outer(turns[0] * np.exp(1j * rng.uniform(-3, 3)), turns[1]).real
                     tone = find_tone(image + sigma * rng.standard_normal(image.shape))
                     ratios.append((np.array([tone.row, tone.column]) - truth) / bound)
                 rows.append(

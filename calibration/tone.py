@@ -16,6 +16,7 @@ from calibration.spectrum import power_spectrum
 from opu_driver.errors import SettingError
 
 _STEPS = 6
+_MORE_STEPS = 3  # from a fit under another taper
 _NEAR_BINS = 8.0
 _SIGNIFICANT = 4.0  # standard deviations
 _NOWHERE = (math.inf, math.inf)  # the deviations of a tone without amplitude
@@ -148,7 +149,7 @@ def _fit(
     """The tone near a frequency, under a taper."""
     tapers = tuple(tukey(n + 2, taper)[1:-1] for n in grey.shape)
     constant, found = 0.0, wave
-    for _ in range(_STEPS):
+    for _ in range(_STEPS if wave is None else _MORE_STEPS):
         constant, found, frequency = _improve(grey, tapers, frequency, found)
     wave = found or 0j
     down, across = (_turns(f, n) for f, n in zip(frequency, grey.shape, strict=True))
@@ -200,18 +201,26 @@ def _peak(grey: NDArray[np.float64]) -> NDArray[np.float64]:
     """The highest bin of the half plane of positive columns, interpolated, cycles/pixel."""
     rows, columns = grey.shape
     window = hann(rows, sym=False)[:, None] * hann(columns, sym=False)
-    power = np.abs(scipy.fft.fft2((grey - grey.mean()) * window)) ** 2
-    row, column = scipy.fft.fftfreq(rows)[:, None], scipy.fft.fftfreq(columns)
+    spectrum = scipy.fft.rfft2((grey - grey.mean()) * window)
+    power = spectrum.real**2 + spectrum.imag**2
+    row, column = scipy.fft.fftfreq(rows)[:, None], scipy.fft.rfftfreq(columns)
     constant = np.hypot(row * rows, column * columns) < 2
-    half = (column > 0) | ((column == 0) & (row > 0))
+    half = ((column > 0) & (column < 0.5)) | ((column == 0) & (row > 0))
     i, j = np.unravel_index(int(np.argmax(np.where(half & ~constant, power, -1))), power.shape)
-    logs = np.log(np.maximum(power, np.finfo(float).tiny))
-    down = float(row[i, 0]) + _vertex(logs[[i - 1, i, (i + 1) % rows], j]) / rows
-    across = float(column[j]) + _vertex(logs[i, [j - 1, j, (j + 1) % columns]]) / columns
-    return np.array([down, across])
+
+    def log_power(i: int, j: int) -> float:
+        """At any bin; beyond the half that is kept, that of its twin."""
+        j %= columns
+        if j > columns // 2:
+            i, j = -i, columns - j
+        return math.log(max(float(power[i % rows, j]), np.finfo(float).tiny))
+
+    down = _vertex([log_power(int(i) + k, int(j)) for k in (-1, 0, 1)])
+    across = _vertex([log_power(int(i), int(j) + k) for k in (-1, 0, 1)])
+    return np.array([float(row[i, 0]) + down / rows, float(column[j]) + across / columns])
 
 
-def _vertex(three: NDArray[np.float64]) -> float:
+def _vertex(three: list[float]) -> float:
     """Where the parabola through three neighbours has its maximum, in bins from the middle."""
     below, middle, above = three
     bend = below - 2 * middle + above
