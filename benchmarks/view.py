@@ -2,7 +2,9 @@
 
 Frames come from memory, a new one whenever the window asks, so that nothing but the drawing and the
 measuring counts. Beside it stands a bare Qt window that paints the same frames and nothing else,
-timed in the same run, and the rate at which figures, carrier and spectrum keep up meanwhile.
+timed in the same run, the drawing thread's own work for each image (everything else that it draws
+included), which others' load does not touch, and the rate at which figures, carrier and spectrum
+keep up meanwhile.
 
     python -P benchmarks/view.py [--json FILE] [--seconds 5]
 """
@@ -95,16 +97,16 @@ def frames_of(side: int) -> np.ndarray:
         return bench.expose(bench.layout(64).render(bits))
 
 
-def paints_per_s(app: QApplication, watched: QObject, seconds: float) -> float:
-    """How often a widget is painted."""
+def paints_per_s(app: QApplication, watched: QObject, seconds: float) -> tuple[float, float]:
+    """How often a widget is painted, and the drawing thread's milliseconds of work each time."""
     paints = Paints()
     watched.installEventFilter(paints)
     _process(app, lambda: paints.count >= 3, 10.0)
-    paints.count, begin = 0, time.perf_counter()
+    paints.count, begin, work = 0, time.perf_counter(), time.thread_time()
     _process(app, lambda: time.perf_counter() - begin > seconds, 2 * seconds)
     rate = paints.count / (time.perf_counter() - begin)
     watched.removeEventFilter(paints)
-    return rate
+    return rate, 1e3 * (time.thread_time() - work) / max(paints.count, 1)
 
 
 def _process(app: QApplication, until: Callable[[], bool], longest_s: float) -> None:
@@ -117,7 +119,7 @@ def case(app: QApplication, side: int, seconds: float) -> dict[str, float]:
     frames = frames_of(side)
     bare = Bare(Memory(frames))
     bare.show()
-    bare_hz = paints_per_s(app, bare, seconds)
+    bare_hz, _ = paints_per_s(app, bare, seconds)
     bare.timer.stop()
     bare.hide()
 
@@ -134,11 +136,17 @@ def case(app: QApplication, side: int, seconds: float) -> dict[str, float]:
     timer.timeout.connect(note)
     timer.start(20)
     begin = time.perf_counter()
-    hz = paints_per_s(app, window.image.view.viewport(), seconds)
+    hz, work_ms = paints_per_s(app, window.image.view.viewport(), seconds)
     readings_hz = (len(readings) - 1) / (time.perf_counter() - begin)
     timer.stop()
     window.close()
-    return {"side": side, "bare_hz": bare_hz, "window_hz": hz, "readings_hz": readings_hz}
+    return {
+        "side": side,
+        "bare_hz": bare_hz,
+        "window_hz": hz,
+        "work_ms": work_ms,
+        "readings_hz": readings_hz,
+    }
 
 
 def main() -> None:
@@ -149,13 +157,16 @@ def main() -> None:
     app = application()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(f"{os.cpu_count()} processors, load {load:.1f}")
-    print("frame          bare window   live window   of bare   readings")
-    rows = [case(app, side, arguments.seconds) for side in SIDES]
-    for row in rows:
-        side, bare_hz, hz = int(row["side"]), row["bare_hz"], row["window_hz"]
+    print("frame          bare window   live window   of bare   work a paint   readings")
+    rows = []
+    for side in SIDES:
+        row = case(app, side, arguments.seconds)
+        rows.append(row)
+        bare_hz, hz = row["bare_hz"], row["window_hz"]
         print(
             f"{side:4d} x {side:4d}   {bare_hz:8.0f} /s   {hz:8.0f} /s   {hz / bare_hz:7.2f}"
-            f"   {row['readings_hz']:6.2f} /s"
+            f"   {row['work_ms']:9.1f} ms   {row['readings_hz']:6.2f} /s",
+            flush=True,
         )
     if arguments.json is not None:
         arguments.json.write_text(json.dumps({"load": load, "rows": rows}, indent=2))

@@ -41,6 +41,8 @@ from tools.viewer.traces_panel import TracesPanel
 
 DRAW_EVERY_MS = 8
 _TELL_EVERY_MS = 100
+_HURRIED_MS = 1000 / 60  # between looks for a new image; where it takes longer, panels wait
+_PANELS_WAIT_S = 0.5
 _REMARK_S = 8.0
 _RATE_OVER_S = 2.0
 _LAYOUT = 1  # of docks; another number where other docks are
@@ -73,6 +75,8 @@ class Window(QMainWindow):
         self._ask_path = ask_path or self._file_dialog
         self._drawn = -1
         self._setting = 0
+        self._tick_ms, self._ticked_s = float(DRAW_EVERY_MS), time.monotonic()
+        self._panels_due_s = 0.0
         self._drawn_at: deque[float] = deque()
         self._seen = -1
         self._field_of = -1
@@ -283,6 +287,9 @@ class Window(QMainWindow):
 
     def _draw(self) -> None:
         """Draw the newest frame, if it is a new one."""
+        now_s = time.monotonic()
+        self._tick_ms += 0.1 * (1e3 * (now_s - self._ticked_s) - self._tick_ms)
+        self._ticked_s = now_s
         if isinstance(self.feed, Playback):
             self.feed.advance()
         glimpse = self.feed.newest
@@ -300,12 +307,15 @@ class Window(QMainWindow):
         """Everything but the image."""
         self._show_status()
         glimpse = self.feed.newest
+        now_s = time.monotonic()
         if glimpse is not None:
-            self.histogram.show(glimpse.frame, glimpse.grey)
-            self.image.draw_profile()
+            if now_s >= self._panels_due_s:
+                self.histogram.show(glimpse.frame, glimpse.grey)
+                self.image.draw_profile()
+                wait_s = _PANELS_WAIT_S if self._tick_ms > _HURRIED_MS else 0.0
+                self._panels_due_s = now_s + wait_s
             if self.image.levels != self.histogram.levels:
                 self.image.show(glimpse.frame, self.histogram.levels, proven=glimpse.proven)
-        now_s = time.monotonic()
         reading = self.analyst.latest
         if reading is not None and reading.number != self._seen:
             self._seen = reading.number
