@@ -35,7 +35,8 @@ table { border-collapse: collapse; margin: 18px 0 8px; font-size: 16px;
   font-variant-numeric: tabular-nums; break-inside: avoid; }
 th { text-align: right; font-weight: 600; font-size: 14px; color: var(--soft);
   border-bottom: 2px solid var(--line); padding: 6px 18px 6px 0; vertical-align: bottom; }
-td { text-align: right; vertical-align: top; border-bottom: 1px solid var(--line); padding: 7px 18px 7px 0; }
+td { text-align: right; vertical-align: top; border-bottom: 1px solid var(--line);
+  padding: 7px 18px 7px 0; }
 th:first-child, td:first-child { text-align: left; white-space: nowrap; }
 th.words, td.words { text-align: left; }
 tr.marked td { background: #eef4fb; font-weight: 600; }
