@@ -21,7 +21,7 @@ from opu_driver.camera import Frames
 from opu_driver.errors import OpuError
 from tools.viewer.glimpse import Feed, Frame, Glimpse
 
-_LEAST_PAUSE_S, _MOST_PAUSE_S = 0.25, 2.0
+_LEAST_PAUSE_S, _MOST_PAUSE_S = 0.25, 1.0
 _POLITENESS = 2  # of the thread: added to its nice value; on a busy machine 10 would starve it
 _SPECTRUM_BINS = 512  # drawn along each axis at most
 _MIDDLE = 512  # pixels a side that carrier and field are measured on, or a second goes by
@@ -153,8 +153,7 @@ def spectrum_db(frame: Frame) -> NDArray[np.float32]:
 class Analyst:
     """Reads the newest glimpse of a feed, over and over, in a thread of its own.
 
-    It rests three times as long as it has worked, so that it takes no more than a quarter of a
-    core, and gives way to whoever else wants one where the system lets a thread do so.
+    It rests twice as long as it has worked, so that it takes no more than a third of a core, and gives way to whoever else wants one where the system lets a thread do so.
 
     Args:
         feed: Where glimpses come from.
@@ -194,7 +193,7 @@ class Analyst:
             except Exception as error:  # told by `latest`: nobody hears a thread
                 self._failure = error
                 return
-            pause_s = min(max(3 * (time.monotonic() - begin_s), _LEAST_PAUSE_S), _MOST_PAUSE_S)
+            pause_s = min(max(2 * (time.monotonic() - begin_s), _LEAST_PAUSE_S), _MOST_PAUSE_S)
 
     def _look(self, at_s: float) -> None:
         glimpse = self._feed.newest
