@@ -153,7 +153,8 @@ def spectrum_db(frame: Frame) -> NDArray[np.float32]:
 class Analyst:
     """Reads the newest glimpse of a feed, over and over, in a thread of its own.
 
-    It rests twice as long as it has worked, so that it takes no more than a third of a core, and gives way to whoever else wants one where the system lets a thread do so.
+    It rests twice as long as it has worked, so that it takes no more than a third of a core, and
+    gives way to whoever else wants one where the system lets a thread do so.
 
     Args:
         feed: Where glimpses come from.
