@@ -14,7 +14,6 @@ from calibration.demodulation import Demodulator
 from calibration.errors import NoCarrierError
 from calibration.spectrum import power_spectrum
 from calibration.tone import Tone, find_tone
-from opu_driver.errors import SettingError
 
 _LEAST_SHARE = 0.03  # of the frame's variance; a speckle's strongest tone has a tenth of it
 _LEAST_PEAK = 0.3  # of the power in the disc; a speckle's has a tenth of it
@@ -30,13 +29,11 @@ class PlainFringes:
         radius: Of the disc, cycles/pixel: a third of the tone's frequency, so that it keeps clear
             of what lies around zero, unless the edge of the spectrum is nearer.
         demodulate: Makes the field of frames.
-        shape: Rows and columns of the part of a frame that the field is of.
     """
 
     tone: Tone
     radius: float
     demodulate: Demodulator
-    shape: tuple[int, int]
 
     @classmethod
     def of(cls, frame: NDArray[Any]) -> Self:
@@ -61,28 +58,7 @@ class PlainFringes:
         carrier = Carrier(
             tone.row, tone.column, tone.row_sigma, tone.column_sigma, radius, radius_sigma=0.0
         )
-        demodulate = demodulator((frame.shape[0], frame.shape[1]), carrier)
-        return cls(tone, radius, demodulate, demodulate.frame_shape)
-
-    def field(self, frame: NDArray[Any]) -> NDArray[np.complex64]:
-        """complex64 `[grid row, grid column]`, R* S in grey values."""
-        rows, columns = self.shape
-        fields = self.demodulate(frame[None, :rows, :columns])
-        return np.asarray(fields[0], np.complex64)
-
-
-def demodulator(shape: tuple[int, int], carrier: Carrier) -> Demodulator:
-    """The demodulator of a frame, or of the largest part from its corner that can be decimated.
-
-    Args:
-        shape: Rows and columns of the frame.
-        carrier: Where the sideband is.
-    """
-    try:
-        return Demodulator(shape, carrier)
-    except SettingError:
-        step = max(int(0.5 / carrier.radius), 1)
-        return Demodulator((shape[0] // step * step, shape[1] // step * step), carrier)
+        return cls(tone, radius, Demodulator((frame.shape[0], frame.shape[1]), carrier))
 
 
 def _peak(frame: NDArray[Any], tone: Tone, radius: float) -> float:

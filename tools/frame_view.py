@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.carrier import Carrier, find_carrier
+from calibration.demodulation import Demodulator
 from calibration.grey_values import GreyValues, guess_full_scale
-from calibration.plain_fringes import PlainFringes, demodulator
+from calibration.plain_fringes import PlainFringes
 from calibration.speckle import GRAIN_FRAMES, Light, Steadiness, grain_size, likeness
 from opu_driver.bench import MARKERS
 from opu_driver.errors import InputError, OpuError, SaturationError
@@ -20,7 +21,6 @@ from tools.frame_files import FrameFileError, FrameStack
 from tools.frame_series import Alike, Series, frames_by_setting
 
 if TYPE_CHECKING:
-    from calibration.demodulation import Demodulator
     from opu_driver.recording import Recording
 
 CARRIER_FRAMES = 32
@@ -92,8 +92,7 @@ class Walk:
         """That of frames which follow each other; None for fewer than two."""
         if len(series) < 2:
             return None
-        rows, columns = demodulate.frame_shape
-        fields = demodulate(series.frames[:, :rows, :columns])
+        fields = demodulate(series.frames)
         gaps = np.diff(series.numbers)
         near = gaps == gaps.min()
         steps = np.angle(np.sum(fields[1:] * fields[:-1].conj(), axis=(1, 2)))[near]
@@ -180,10 +179,9 @@ class FrameView:
             plain = _plain(stack)
             demodulate = None if plain is None else plain.demodulate
         else:
-            demodulate = demodulator((rows, columns), carrier)
+            demodulate = Demodulator((rows, columns), carrier)
         if demodulate is not None and np.isfinite(series.frames).all():
-            part = series.frames[:, : demodulate.frame_shape[0], : demodulate.frame_shape[1]]
-            steady = Steadiness.of(part, demodulate, black_level=levels.black)
+            steady = Steadiness.of(series.frames, demodulate, black_level=levels.black)
             walk = Walk.of(alike.neighbours(), demodulate)
             visibility = steady.visibility
         return cls(
@@ -211,8 +209,7 @@ class FrameView:
         """The field of the first frame, complex64 `[grid row, grid column]`, if it has one."""
         if self.demodulate is None or self.steady is None:
             return None
-        rows, columns = self.demodulate.frame_shape
-        fields = self.demodulate(self.series.frames[:1, :rows, :columns])
+        fields = self.demodulate(self.series.frames[:1])
         return np.asarray(fields[0], np.complex64)
 
     @property
