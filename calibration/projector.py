@@ -226,6 +226,37 @@ class OpticalProjector:
         held = max(_FIELD_BYTES // (8 * calibration.n_modes), 2) // 2 * 2
         self._held = np.empty((held, *self._demodulate.grid_shape), np.complex64)
         self._first_gain: complex | None = None
+        self._compile()
+
+    def _compile(self) -> None:
+        """Compile in the dark what is compiled on its first use.
+
+        Importing and compiling hold Python for so long that a laser's guardian would take this
+        process for hung.
+        """
+        import torch
+
+        from calibration import projection_kernel
+
+        settings = self.calibration.settings
+        frame = np.zeros((1, *settings.region.shape), settings.pixel_format.dtype)
+        self._demodulate(frame, self._held[:1])
+        self._reference.movement(self.calibration.reference[None])
+        none = BitPlanes.of(torch.zeros(1, self.n_inputs), self.n_inputs)
+        kernel: Any = projection_kernel.project
+        kernel(
+            np.zeros((1, self.n_outputs), np.float32),
+            self._held[:0].reshape(0, self.calibration.n_modes).view(np.float32),
+            self._places,
+            self._reference.ramp(0.0, 0.0).conj().view(np.float32),
+            np.zeros(0, np.complex64),
+            none.rows,
+            none.weights,
+            _first_of_row(none.rows, np.zeros(1, np.bool_)),
+            np.zeros(1),
+            0,
+            1,
+        )
 
     def fingerprint(self) -> str:
         """Identity of B."""

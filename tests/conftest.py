@@ -27,8 +27,10 @@ BENCH_SEED = 1
 def pytest_configure() -> None:
     """Signals that end a process do so here, and workers that run side by side share no locks."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if hasattr(signal, "SIGHUP"):  # a background job ignores both, and so would all that it starts
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # A background job ignores some signals, and so would all that it starts.
+    for name in ("SIGHUP", "SIGQUIT"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         folder = Path(tempfile.gettempdir()) / f"opu-tests-{os.getppid()}-{worker}"
         folder.mkdir(exist_ok=True)

@@ -98,7 +98,11 @@ class SerialLine(Line):
         port = self._require_port()
         if port.timeout != timeout_s:
             port.timeout = timeout_s
-        return bytes(port.read_until(b"\n", _LONGEST))
+        received = bytes(port.read_until(b"\n", _LONGEST))
+        # The time is up also for a process that did not run meanwhile: what lies there has come.
+        while not received.endswith(b"\n") and len(received) < _LONGEST and port.in_waiting:
+            received += port.read_until(b"\n", _LONGEST - len(received))
+        return received
 
     def _require_port(self) -> Any:
         if self._port is None:

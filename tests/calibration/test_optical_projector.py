@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from torch import Tensor
 
+from calibration import movement_kernel, projection_kernel
 from calibration.bit_planes import BitPlanes
 from calibration.calibration_file import Calibration
 from calibration.errors import (
@@ -67,6 +68,17 @@ def project_on(calibration: Calibration, codes: Tensor, **scene: Any) -> Tensor:
     """Through a realistic bench on which something is different."""
     with simulated_bench("realistic", SEED, **scene) as bench:
         return OpticalProjector(bench, calibration).project(codes)
+
+
+def test_nothing_is_compiled_while_the_laser_emits(
+    bench: Bench, realistic_calibration: Calibration
+) -> None:
+    projector = OpticalProjector(bench, realistic_calibration)
+    kernels = [projection_kernel.project, movement_kernel.cell_sums]
+    compiled = [set(kernel.signatures) for kernel in kernels]
+    assert all(compiled)
+    projector.project(ternary(40))
+    assert [set(kernel.signatures) for kernel in kernels] == compiled
 
 
 def test_projections_are_those_of_the_calibrated_map(

@@ -13,6 +13,7 @@ from opu_driver.laser import Laser
 from opu_driver.lasers.cobolt import Cobolt
 from opu_driver.lasers.line import Line, insist_on_darkness, number
 from opu_driver.lasers.obis import Obis
+from opu_driver.lasers.serial_line import SerialLine
 
 
 class ScriptedLine(Line):
@@ -45,6 +46,41 @@ class ScriptedLine(Line):
         line, newline, rest = self._buffer.partition(b"\n")
         self._buffer = rest
         return line + newline
+
+
+class Interrupted:
+    """A port whose reader did not run for a while: its time was up in the middle of a line."""
+
+    timeout = 0.5
+
+    def __init__(self, *parts: bytes) -> None:
+        self._parts = list(parts)
+
+    @property
+    def in_waiting(self) -> int:
+        return len(self._parts[0]) if self._parts else 0
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def read_until(self, ending: bytes, size: int) -> bytes:
+        return self._parts.pop(0) if self._parts else b""
+
+
+@pytest.mark.parametrize("parts", [(b"1\r\n",), (b"1", b"\r\n"), (b"", b"1\r", b"\n")])
+def test_what_came_while_nobody_could_read_has_come_in_time(parts):
+    line = SerialLine("COM9", 115200, "\r", 0.5)
+    line._port = Interrupted(*parts)
+    line._require_silence = lambda when: None
+    assert line.ask("l?") == ["1"]
+
+
+def test_half_a_line_is_told():
+    line = SerialLine("COM9", 115200, "\r", 0.5)
+    line._port = Interrupted(b"1")
+    line._require_silence = lambda when: None
+    with pytest.raises(DeviceLostError, match="only b'1' came back"):
+        line.ask("l?")
 
 
 def test_a_line_comes_back_without_its_ending():
