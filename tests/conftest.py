@@ -35,6 +35,8 @@ def pytest_configure() -> None:
         folder = Path(tempfile.gettempdir()) / f"opu-tests-{os.getppid()}-{worker}"
         folder.mkdir(exist_ok=True)
         tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+        # PyTorch's threads wait by spinning, and would take the processors from other workers.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Benches of tests are nobody else's: emulated devices have the same addresses everywhere.
     os.environ.setdefault("OPU_LOCKS", str(Path(tempfile.gettempdir()) / "opu-locks"))
 
