@@ -60,6 +60,7 @@ region = {{ row = 0, column = 0, height = 128, width = 128 }}
 [laser]
 driver = "cobolt"
 port = "{port}"
+timeout_ms = {timeout_ms}
 power_mw = 5.0
 
 [emulation]
@@ -83,10 +84,17 @@ class Emulated:
         )
         self.port = self.process.stdout.readline().strip()
 
-    def bench_file(self, idle_after_s=10.0):
-        """The emulated bench that it lights, as `opu emulate` describes it."""
+    def bench_file(self, idle_after_s=10.0, timeout_ms=500.0):
+        """The emulated bench that it lights, as `opu emulate` describes it.
+
+        On a machine with more work than processors a process may have to wait for long: what is not
+        about a laser that is silent gives it more time (`timeout_ms`).
+        """
         return EMULATED_BENCH.format(
-            port=self.port, log=self.log.as_posix(), idle_after_s=idle_after_s
+            port=self.port,
+            log=self.log.as_posix(),
+            idle_after_s=idle_after_s,
+            timeout_ms=timeout_ms,
         )
 
     def by_hand(self, act):

@@ -19,11 +19,13 @@ from opu_driver.errors import DeviceBusyError, OpuError
 pytest.importorskip("serial", reason="pyserial is not installed: pip install 'opu[serial]'")
 pytest.importorskip("pypylon", reason="pypylon is not installed: pip install 'opu[pylon]'")
 
+PATIENT_MS = 5000.0
+
 
 @pytest.fixture
 def bench_path(cobolt, tmp_path):
     path = tmp_path / "bench.toml"
-    path.write_text(cobolt.bench_file())
+    path.write_text(cobolt.bench_file(timeout_ms=PATIENT_MS))
     return path
 
 
@@ -42,7 +44,7 @@ def half_lit(bench, count, seed=0):
     "module", ["test_bench", "test_camera", "test_device", "test_laser", "test_modulator"]
 )
 def test_it_passes_the_suite_of_all_benches(cobolt, conforms, module):
-    told = conforms(cobolt.bench_file(), module)
+    told = conforms(cobolt.bench_file(timeout_ms=PATIENT_MS), module)
     assert " passed" in told
     assert all(emission.end_s is not None for emission in cobolt.emissions)
     if module == "test_bench":  # all that the bench file allows
@@ -50,7 +52,7 @@ def test_it_passes_the_suite_of_all_benches(cobolt, conforms, module):
 
 
 def test_the_suite_emits_next_to_nothing_unless_it_may_disturb_more(cobolt, conforms):
-    conforms(cobolt.bench_file(), "test_bench", also=("--disturb", "1", "-k", "any_order"))
+    conforms(cobolt.bench_file(timeout_ms=PATIENT_MS), "test_bench", also=("--disturb", "1", "-k", "any_order"))
     powers_mw = [emission.highest_mw for emission in cobolt.emissions]
     assert powers_mw == pytest.approx([0.1])  # this laser's steps are that large: 2 % of 5 mW
 
@@ -116,7 +118,7 @@ def test_an_idle_bench_goes_dark_also_when_its_event_loop_has_stopped(cobolt, tm
     import asyncio
 
     path = tmp_path / "bench.toml"
-    path.write_text(cobolt.bench_file(idle_after_s=0.3))
+    path.write_text(cobolt.bench_file(idle_after_s=0.3, timeout_ms=PATIENT_MS))
     loop = asyncio.new_event_loop()
     with open_bench(path) as bench:
 
