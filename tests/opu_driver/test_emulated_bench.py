@@ -52,7 +52,11 @@ def test_it_passes_the_suite_of_all_benches(cobolt, conforms, module):
 
 
 def test_the_suite_emits_next_to_nothing_unless_it_may_disturb_more(cobolt, conforms):
-    conforms(cobolt.bench_file(timeout_ms=PATIENT_MS), "test_bench", also=("--disturb", "1", "-k", "any_order"))
+    conforms(
+        cobolt.bench_file(timeout_ms=PATIENT_MS),
+        "test_bench",
+        also=("--disturb", "1", "-k", "any_order"),
+    )
     powers_mw = [emission.highest_mw for emission in cobolt.emissions]
     assert powers_mw == pytest.approx([0.1])  # this laser's steps are that large: 2 % of 5 mW
 
