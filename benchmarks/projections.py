@@ -137,7 +137,8 @@ class PreparedBench:
     def _frame(self, pattern: NDArray[np.uint8]) -> NDArray[np.uint8]:
         key = pattern.tobytes()
         if key not in self._frames:
-            lit = self._on if pattern.all() else self._superposed(pattern)
+            all_on = np.array_equal(pattern, self.layout(1).all_on()[0])
+            lit = self._on if all_on else self._superposed(pattern)
             self._frames[key] = self._frame_of(lit)
         return self._frames[key]
 
@@ -147,7 +148,8 @@ class PreparedBench:
         for k, speckle in enumerate(self._inputs):
             alone = np.zeros((1, self._layout.n_inputs), np.uint8)
             alone[0, k] = 1
-            if pattern[self._layout.render(alone)[0] > 0].all():
+            mirrors = self._layout.render(alone)[0]  # eight in a byte
+            if np.array_equal(pattern & mirrors, mirrors):
                 field += speckle
         return field
 
