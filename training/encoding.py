@@ -16,7 +16,6 @@ feedback is NaN, so that a gradient scaler skips the step and a trainer stops.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -100,10 +99,11 @@ class Ternary:
         """int8 codes; scales are the row's largest component, or `unit`."""
         size = error.abs()
         largest = _largest(error)
-        threshold = self.threshold * largest if self.relative else self.threshold * unit
-        shown = (size >= threshold) & (largest > 0) & (largest >= self.dark_below * unit)
+        shown = size >= (self.threshold * largest if self.relative else self.threshold * unit)
+        if not self.relative or self.dark_below > 0:
+            shown &= largest >= self.dark_below * unit  # false where the row is not finite
         codes = torch.where(shown, error.sign(), 0.0).to(torch.int8)
-        return Encoded(codes, _scale(largest, largest if self.restore else unit))
+        return Encoded(codes, largest if self.restore else unit + _zero_or_nan(largest))
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Sign:
         """int8 codes -1, 0, 1; scales are the row's mean absolute component."""
         largest = _largest(error)
         codes = torch.where(largest > 0, error.sign(), 0.0).to(torch.int8)
-        return Encoded(codes, _scale(largest, error.abs().mean(1, keepdim=True)))
+        return Encoded(codes, error.abs().mean(1, keepdim=True) + _zero_or_nan(largest))
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class BitPlanes:
         largest = _largest(error)
         full = 2**self.bits - 1
         codes = torch.where(largest > 0, error / largest * full, 0.0)
-        return Encoded(codes.round().to(torch.int16), _scale(largest, largest / full))
+        return Encoded(codes.round().to(torch.int16), largest / full)
 
 
 def encoder_of(told: Mapping[str, Any]) -> Ternary | BitPlanes:
@@ -163,8 +163,9 @@ def exposures_a_row(encoder: Encoder) -> int:
 def _largest(error: Tensor) -> Tensor:
     """Largest absolute component of each row, `[rows, 1]`; NaN where the row is not finite."""
     largest = error.abs().amax(1, keepdim=True)
-    return torch.where(largest.isfinite(), largest, math.nan)
+    return largest + _zero_or_nan(largest)
 
 
-def _scale(largest: Tensor, scale: Tensor | float) -> Tensor:
-    return torch.where(largest.isfinite(), scale, math.nan).to(largest.dtype)
+def _zero_or_nan(largest: Tensor) -> Tensor:
+    """Zero, NaN where it is infinite or NaN."""
+    return largest - largest

@@ -126,8 +126,10 @@ class FeedbackPoint:
 
     def feedback(self, projection: Tensor, shape: Sequence[int]) -> Tensor:
         """Its part of a projection `[*rows, n_outputs]`, in the shape of its output."""
-        rows, width = rows_of(shape, self.tap.features)
         part = projection[..., self.columns]
+        if self.tap.features == "last" and part.shape == shape:
+            return part
+        rows, width = rows_of(shape, self.tap.features)
         between = (1,) * (len(rows) - projection.ndim + 1)
         part = part.reshape(*projection.shape[:-1], *between, width).expand(*rows, width)
         part = part.movedim(-1, 1) if self.tap.features == "channels" else part
