@@ -10,6 +10,7 @@ all take turns:
 - free: feedback alignment with a projector that costs nothing: what the method itself costs.
 - dense: with a stored matrix and ternary codes.
 - shared: as dense, all layers fed by the first outputs of one projection (`shared_prefix`).
+- replay: as shared, and no activations kept (`replay=True`).
 - reentrant: the usual public pattern, a backward hook on the output that calls backward on every
   detached layer; the same matrix as dense, not quantised.
 - shallow: no feedback at all.
@@ -40,7 +41,7 @@ from training.taps import Layout
 
 BATCH = 128
 N_INPUTS, N_CLASSES = 784, 10
-COLUMNS = ("wrapped", "free", "dense", "shared", "reentrant", "shallow")
+COLUMNS = ("wrapped", "free", "dense", "shared", "replay", "reentrant", "shallow")
 
 
 class FreeProjector(DenseProjector):
@@ -93,10 +94,20 @@ def step_of(model: nn.Module) -> Callable[[], None]:
 
 
 def wrapped(
-    widths: tuple[int, ...], projector: Projector, mode: Mode, layout: Layout = "concat"
+    widths: tuple[int, ...],
+    projector: Projector,
+    mode: Mode,
+    layout: Layout = "concat",
+    replay: bool = False,
 ) -> DFA:
-    encoder = Ternary(0.3, relative=True)
-    model = DFA(mlp(widths, seed=0), projector, taps=["blocks.*"], encoder=encoder, layout=layout)
+    model = DFA(
+        mlp(widths, seed=0),
+        projector,
+        taps=["blocks.*"],
+        encoder=Ternary(0.3, relative=True),
+        layout=layout,
+        replay=replay,
+    )
     model.mode = mode
     return model
 
@@ -113,6 +124,7 @@ def measure(width: int, depth: int, rounds: int) -> dict[str, float]:
         "free": step_of(wrapped(widths, free, "dfa")),
         "dense": step_of(wrapped(widths, dense, "dfa")),
         "shared": step_of(wrapped(widths, shared, "dfa", "shared_prefix")),
+        "replay": step_of(wrapped(widths, shared, "dfa", "shared_prefix", replay=True)),
         "reentrant": step_of(Reentrant(widths, dense.project(torch.eye(N_CLASSES)).T)),
         "shallow": step_of(wrapped(widths, free, "shallow")),
     }

@@ -27,6 +27,7 @@ from training.errors import FingerprintError, LeakError, SettingsError, TapError
 from training.outside import Outside
 from training.probe import undisturbed
 from training.projector import Projector
+from training.replay import Blind, ForwardPass, Over, Replay
 from training.sink import Feedback, Sink
 from training.taps import (
     FeedbackPoint,
@@ -60,12 +61,23 @@ class Recorded:
 
 @dataclass
 class _Pass:
-    """A forward pass on its way."""
+    """A forward pass on its way.
+
+    Attributes:
+        gradients: Those who learn find a graph.
+        tapped: Name, tap and output of each call of a tapped module.
+        points: Their feedback points, once the error was taken, and there is feedback.
+        closed: The error was taken.
+        call: What runs without a graph, and will be replayed.
+        replay: What feeds each block at once, where this is the second run.
+    """
 
     gradients: bool
     tapped: list[tuple[str, Tap, Tensor]] = field(default_factory=list)
     points: tuple[FeedbackPoint, ...] = ()
     closed: bool = False
+    call: ForwardPass | None = None
+    replay: Replay | None = None
 
 
 class DFA(nn.Module):
@@ -85,6 +97,13 @@ class DFA(nn.Module):
         loss_scale: What multiplies the loss besides the reduction: a number, or a function such as
             `torch.amp.GradScaler.get_scale`; 1/n if the losses of n parts are accumulated. Only
             encoders with an absolute threshold need it.
+        replay: Keep no activations: run forward without a graph, and once more in the backward
+            pass, in which each block learns and forgets before the next one runs (see
+            `training.replay`). Gradients are the same, and arrive in `.grad` by `backward` alone,
+            not by `torch.autograd.grad`. The module has to do the same when called again: random
+            numbers and buffers are set back for it, noise of a `PhysicalLayer` is not. What lies
+            between the last tap and `error_at` learns through `error_at` alone. Modules may be
+            compiled inside the tapped ones only, and not be sharded at all.
 
     Args:
         module: Any module.
@@ -103,6 +122,7 @@ class DFA(nn.Module):
         reduction: How the loss combines samples: with `"mean"`, a per-sample error arrives divided
             by the number of rows of the error.
         loss_scale: See above.
+        replay: See above.
 
     Raises:
         TapError: A glob matches nothing, `error_at` is no submodule, `tied` no parameter, or the
@@ -122,6 +142,7 @@ class DFA(nn.Module):
         tied: Sequence[str] = (),
         reduction: Literal["mean", "sum"] = "mean",
         loss_scale: float | Callable[[], float] = 1.0,
+        replay: bool = False,
     ) -> None:
         super().__init__()
         if layout not in get_args(Layout):
@@ -134,8 +155,14 @@ class DFA(nn.Module):
         self.layout = layout
         self.reduction = reduction
         self.loss_scale = loss_scale
+        self.replay = replay
         self.taps = resolve(module, taps)
         self.error_at = Tap(error_at) if isinstance(error_at, str) else error_at
+        if replay and any(map(_is_sharded, module.modules())):
+            raise SettingsError(
+                "replay=True runs the module within its own backward pass, where a sharded one has "
+                "its weights in pieces: use replay=False, and torch.utils.checkpoint in the blocks."
+            )
         if self.error_at.broadcast or self.error_at.gate is not None:
             raise SettingsError(
                 f"error_at={self.error_at}: only output and features can be chosen where the error "
@@ -177,6 +204,8 @@ class DFA(nn.Module):
         """What the wrapped module returns, learning as `mode` says."""
         if self._mode == "bp" or not torch.is_grad_enabled():
             return self.module(*args, **kwargs)
+        if self.replay and self._mode == "dfa":
+            return self._run_blind(*args, **kwargs)
         return self.record(*args, **kwargs).output
 
     def record(self, *args: Any, **kwargs: Any) -> Recorded:
@@ -186,15 +215,41 @@ class DFA(nn.Module):
             TapError: A tapped module did not run, or its output does not fit the error or the
                 projector.
         """
-        self._pass = running = _Pass(torch.is_grad_enabled())
+        running = _Pass(torch.is_grad_enabled())
+        output = self._run(running, *args, **kwargs)
+        tapped = tuple((name, tensor) for name, _, tensor in running.tapped)
+        return Recorded(output, tapped, running.points)
+
+    def _run(self, running: _Pass, *args: Any, **kwargs: Any) -> Any:
+        self._pass = running
         try:
             output = self.module(*args, **kwargs)
         finally:
             self._pass = None
         if not running.closed:
             raise TapError(f"error_at={self.error_at.glob!r} did not run in this forward pass.")
-        tapped = tuple((name, tensor) for name, _, tensor in running.tapped)
-        return Recorded(output, tapped, running.points)
+        return output
+
+    @torch.compiler.disable(  # type: ignore[no-untyped-call, untyped-decorator]
+        reason="replay=True runs the module once more in the backward pass"
+    )
+    def _run_blind(self, *args: Any, **kwargs: Any) -> Any:
+        """A forward pass that keeps nothing but what lies above `error_at`."""
+        running = _Pass(gradients=False, call=ForwardPass(self.module, args, kwargs))
+        with torch.no_grad():
+            return self._run(running, *args, **kwargs)
+
+    def _run_again(
+        self, call: ForwardPass, points: Sequence[FeedbackPoint], project: Any, error: Tensor
+    ) -> None:
+        """The same pass, in which each block learns as soon as it has run."""
+        before, self._pass = self._pass, _Pass(True, replay=Replay(points, project, error))
+        try:
+            call.again()
+        except Over:
+            pass
+        finally:
+            self._pass = before
 
     def build(self, *args: Any, **kwargs: Any) -> tuple[FeedbackPoint, ...]:
         """Check taps and sizes by one dry forward pass that leaves no trace.
@@ -307,9 +362,15 @@ class DFA(nn.Module):
                     f"{name!r} was sharded after it was tapped, so that its weights would not be "
                     "gathered for the feedback. Call fully_shard first, then DFA."
                 )
-            calls = 1 + sum(own is tap for _, own, _ in running.tapped)
-            call = name if calls == 1 else f"{name}#{calls}"
-            running.tapped.append((call, tap, tap.pick(output, name)))
+            tensor = tap.pick(output, name)
+            if running.replay is not None:
+                running.replay.feed(name, tensor)
+            else:
+                calls = 1 + sum(own is tap for _, own, _ in running.tapped)
+                call = name if calls == 1 else f"{name}#{calls}"
+                # Of a blind pass nothing is kept but shapes.
+                kept = tensor if running.call is None else tensor.to("meta")
+                running.tapped.append((call, tap, kept))
         return None if self._mode == "bp" else detached(output, name)
 
     def _error_hook(self, _module: nn.Module, _args: Any, output: Any) -> Any:
@@ -324,6 +385,8 @@ class DFA(nn.Module):
             )
         running.closed = True
         error = self.error_at.pick(output, self.error_at.glob)
+        if running.replay is not None:
+            running.replay.end(error)
         self._check_ran([name for name, _, _ in running.tapped])
         if self._mode != "dfa":
             return None
@@ -336,13 +399,20 @@ class DFA(nn.Module):
         running.points = feedback_points(
             running.tapped, error, self.error_at, self.layout, self.projector.n_outputs
         )
-        sunk: Tensor = Sink.apply(  # type: ignore[no-untyped-call]
-            self._feedback,
-            self.error_at,
-            running.points,
-            error,
-            *(tensor for _, _, tensor in running.tapped),
-        )
+        sunk: Tensor
+        if running.call is None:
+            sunk = Sink.apply(  # type: ignore[no-untyped-call]
+                self._feedback,
+                self.error_at,
+                running.points,
+                error,
+                *(tensor for _, _, tensor in running.tapped),
+            )
+        else:
+            torch.set_grad_enabled(True)  # until the pass ends: what lies above learns as ever
+            again = partial(self._run_again, running.call, running.points)
+            anchor = torch.empty(0, requires_grad=True)
+            sunk = Blind.apply(again, self._feedback, self.error_at, error, anchor)  # type: ignore[no-untyped-call]
         return self.error_at.put(output, sunk)
 
     def _check_live(self, running: _Pass, name: str) -> None:

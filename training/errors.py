@@ -24,6 +24,10 @@ class TapError(TrainingInputError):
     """Taps that match nothing, do not run, or do not fit the error or the projector."""
 
 
+class ReplayError(TrainingInputError):
+    """A forward pass that cannot be replayed as it was."""
+
+
 class CodeError(TrainingInputError):
     """Codes of the wrong shape or type for a projector."""
 

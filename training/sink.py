@@ -18,6 +18,15 @@ from training.taps import FeedbackPoint, Tap, as_rows
 Feedback = Callable[[Tensor], Tensor]
 
 
+def projected(feedback: Feedback, at: Tap, error: Tensor) -> Tensor:
+    """The projection of the error that arrived at a tensor, `[*rows, n_outputs]`."""
+    rows = as_rows(error, at.features)
+    half = rows.dtype in (torch.float16, torch.bfloat16)
+    flat = rows.reshape(-1, rows.shape[-1])
+    projection = feedback(flat.float() if half else flat)
+    return projection.reshape(*rows.shape[:-1], projection.shape[-1])
+
+
 class Sink(torch.autograd.Function):
     """The output passes unchanged; backward, the error feeds every tap through one projection."""
 
@@ -49,11 +58,7 @@ class Sink(torch.autograd.Function):
         wanted = ctx.needs_input_grad[4:]
         if not any(wanted):
             return (None, None, None, error, *(None for _ in wanted))
-        rows = as_rows(error, ctx.at.features)
-        half = rows.dtype in (torch.float16, torch.bfloat16)
-        flat = rows.reshape(-1, rows.shape[-1])
-        projection = ctx.feedback(flat.float() if half else flat)
-        projection = projection.reshape(*rows.shape[:-1], projection.shape[-1])
+        projection = projected(ctx.feedback, ctx.at, error)
         parts = [
             point.feedback(projection, shape).to(error.device, dtype) if want else None
             for point, shape, dtype, want in zip(

@@ -41,9 +41,10 @@ class CountingProjector(MatrixProjector):
         return super().project(codes)
 
 
-def wrap(net: nn.Module) -> DFA:
+def wrap(net: nn.Module, *, replay: bool = False) -> DFA:
     matrix = torch.randn(14, 4, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    return DFA(net, CountingProjector(matrix), ["blocks.*"], encoder=Ternary(0.25))
+    projector = CountingProjector(matrix)
+    return DFA(net, projector, ["blocks.*"], encoder=Ternary(0.25), replay=replay)
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -76,6 +77,11 @@ def net() -> nn.Module:
 
 def parallel() -> tuple[nn.Module, DFA]:
     wrapped = wrap(net())
+    return DistributedDataParallel(wrapped), wrapped
+
+
+def replayed() -> tuple[nn.Module, DFA]:
+    wrapped = wrap(net(), replay=True)
     return DistributedDataParallel(wrapped), wrapped
 
 
@@ -136,7 +142,7 @@ def test_sharding_comes_before_the_taps() -> None:
         dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("make", [parallel, sharded])
+@pytest.mark.parametrize("make", [parallel, replayed, sharded])
 def test_two_processes_learn_what_one_learns(
     make: Callable[[], tuple[nn.Module, DFA]], tmp_path: Path
 ) -> None:
