@@ -34,7 +34,7 @@ class LiveMemory(TorchDispatchMode):
         given = {t.untyped_storage()._cdata for t in tree_leaves(args) if torch.is_tensor(t)}
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
-            if torch.is_tensor(tensor):
+            if torch.is_tensor(tensor) and not tensor.is_meta:  # those have a size and no memory
                 self._count(tensor.untyped_storage(), given)
         return result
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.training [--json FILE] [--quick]
 
-A step is forward, backward and Adam on a fully connected tanh network, batch 128, 10 classes. All
-columns are times over that of the plain module in the same run, the median over rounds in which
+A step is forward, backward and Adam on a fully connected tanh network, 10 classes. All columns are
+times over that of the plain module in the same run, the median over rounds in which
 all take turns:
 
 - wrapped: the same backpropagation inside the wrapper, mode `bp`.
@@ -39,21 +39,30 @@ from training.models.mlp import mlp
 from training.projector import DenseProjector, Projector
 from training.taps import Layout
 
-BATCH = 128
 N_INPUTS, N_CLASSES = 784, 10
+SIZES = (  # batch, width, depth
+    (128, 256, 2),
+    (128, 512, 2),
+    (128, 1024, 2),
+    (128, 2048, 2),
+    (128, 1024, 8),
+    (128, 256, 32),
+    (1024, 256, 32),
+    (1024, 256, 100),
+)
 COLUMNS = ("wrapped", "free", "dense", "shared", "replay", "reentrant", "shallow")
 
 
 class FreeProjector(DenseProjector):
-    """Always the same projection, at no cost."""
+    """Always the same projection, at the cost of copying it."""
 
-    def __init__(self, n_outputs: int) -> None:
+    def __init__(self, batch: int, n_outputs: int) -> None:
         super().__init__(N_CLASSES, n_outputs, seed=0)
-        self._projection = torch.randn(BATCH, n_outputs)
+        self._projection = torch.randn(batch, n_outputs)
 
     def project(self, codes: Tensor) -> Tensor:
-        """Not that of the codes."""
-        return self._projection[: len(codes)]
+        """Not that of the codes; a copy, since who asks may write into it."""
+        return self._projection[: len(codes)].clone()
 
 
 class Reentrant(nn.Module):
@@ -81,9 +90,9 @@ class Reentrant(nn.Module):
             tap.backward(error @ matrix.T)
 
 
-def step_of(model: nn.Module) -> Callable[[], None]:
+def step_of(model: nn.Module, batch: int) -> Callable[[], None]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-    x, y = torch.randn(BATCH, N_INPUTS), torch.randint(N_CLASSES, (BATCH,))
+    x, y = torch.randn(batch, N_INPUTS), torch.randint(N_CLASSES, (batch,))
 
     def step() -> None:
         optimizer.zero_grad()
@@ -112,22 +121,23 @@ def wrapped(
     return model
 
 
-def measure(width: int, depth: int, rounds: int) -> dict[str, float]:
+def measure(batch: int, width: int, depth: int, rounds: int) -> dict[str, float]:
     """Times of a step, ms for the plain module and over it for the others."""
     widths = (N_INPUTS, *[width] * depth, N_CLASSES)
-    free = FreeProjector(width * depth)
+    free = FreeProjector(batch, width * depth)
     dense = DenseProjector(N_CLASSES, width * depth, 0)
     shared = DenseProjector(N_CLASSES, width, 0)
-    steps = {
-        "plain": step_of(mlp(widths, seed=0)),
-        "wrapped": step_of(wrapped(widths, free, "bp")),
-        "free": step_of(wrapped(widths, free, "dfa")),
-        "dense": step_of(wrapped(widths, dense, "dfa")),
-        "shared": step_of(wrapped(widths, shared, "dfa", "shared_prefix")),
-        "replay": step_of(wrapped(widths, shared, "dfa", "shared_prefix", replay=True)),
-        "reentrant": step_of(Reentrant(widths, dense.project(torch.eye(N_CLASSES)).T)),
-        "shallow": step_of(wrapped(widths, free, "shallow")),
+    models = {
+        "plain": mlp(widths, seed=0),
+        "wrapped": wrapped(widths, free, "bp"),
+        "free": wrapped(widths, free, "dfa"),
+        "dense": wrapped(widths, dense, "dfa"),
+        "shared": wrapped(widths, shared, "dfa", "shared_prefix"),
+        "replay": wrapped(widths, shared, "dfa", "shared_prefix", replay=True),
+        "reentrant": Reentrant(widths, dense.project(torch.eye(N_CLASSES)).T),
+        "shallow": wrapped(widths, free, "shallow"),
     }
+    steps = {name: step_of(model, batch) for name, model in models.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(rounds + 2):
         for name, step in steps.items():
@@ -138,6 +148,7 @@ def measure(width: int, depth: int, rounds: int) -> dict[str, float]:
     plain = statistics.median(times["plain"])
     memory = {name: _peak_bytes(step) for name, step in steps.items()}
     return {
+        "batch": batch,
         "width": width,
         "depth": depth,
         "plain_ms": 1000 * plain,
@@ -158,34 +169,24 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes")
     options = parser.parse_args()
-    sizes = (
-        [(256, 2), (1024, 2)]
-        if options.quick
-        else [
-            (256, 2),
-            (1024, 2),
-            (2048, 2),
-            (256, 8),
-            (256, 32),
-            (1024, 8),
-        ]
-    )
+    sizes = [SIZES[0], SIZES[2]] if options.quick else SIZES
     rows = []
-    print(f"{torch.get_num_threads()} threads, batch {BATCH}; times over the plain module's")
-    print(f"{'width':>6} {'depth':>6} {'plain':>9} " + " ".join(f"{c:>9}" for c in COLUMNS))
-    for width, depth in sizes:
-        row = measure(width, depth, rounds=7 if options.quick else 25)
+    print(f"{torch.get_num_threads()} threads; times and memory over the plain module's")
+    names = " ".join(f"{column:>9}" for column in COLUMNS)
+    print(f"{'batch':>6} {'width':>6} {'depth':>6} {'plain':>10} {names}")
+    for batch, width, depth in sizes:
+        row = measure(batch, width, depth, rounds=7 if options.quick else 25)
         rows.append(row)
         print(
-            f"{width:6d} {depth:6d} {row['plain_ms']:6.2f} ms "
+            f"{batch:6d} {width:6d} {depth:6d} {row['plain_ms']:7.2f} ms "
             + " ".join(f"{row[column]:9.2f}" for column in COLUMNS)
-            + f"\n{'memory':>13} {row['plain_mb']:6.2f} MB "
+            + f"\n{'memory':>20} {row['plain_mb']:7.2f} MB "
             + " ".join(f"{row[f'memory, {column}']:9.2f}" for column in COLUMNS),
             flush=True,
         )
     if options.json:
         options.json.write_text(
-            json.dumps({"threads": torch.get_num_threads(), "batch": BATCH, "rows": rows}, indent=2)
+            json.dumps({"threads": torch.get_num_threads(), "rows": rows}, indent=2)
         )
 
 

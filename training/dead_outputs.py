@@ -44,7 +44,7 @@ class DeadOutputs:
 
     def project(self, codes: Tensor) -> Tensor:
         """`codes @ B.T`, with zeros at the dead outputs."""
-        projection = self._projector.project(codes).clone()
+        projection = self._projector.project(codes)
         projection[:, self._dead] = 0.0
         return projection
 

@@ -39,8 +39,8 @@ class Encoded:
     scale: Tensor
 
     def decode(self, projection: Tensor) -> Tensor:
-        """The projection of the error from that of its codes, `[rows, n_outputs]`."""
-        return projection.to(self.scale) * self.scale
+        """The projection of the error from that of its codes, `[rows, n_outputs]`, in its place."""
+        return projection.to(self.scale).mul_(self.scale)
 
 
 class Encoder(Protocol):

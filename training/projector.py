@@ -36,7 +36,8 @@ class Projector(Protocol):
     def project(self, codes: Tensor) -> Tensor:
         """`codes @ B.T`: `[rows, n_inputs]` -> float32 `[rows, n_outputs]`.
 
-        Optical projectors take integer codes only and answer on the CPU.
+        Optical projectors take integer codes only and answer on the CPU. The projection is the
+        caller's, who writes into it: no projector keeps it.
         """
         ...
 

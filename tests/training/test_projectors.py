@@ -29,6 +29,7 @@ def test_projects_linearly_with_normal_entries(kind: type[DenseProjector]) -> No
     projection = projector.project(codes)
 
     assert isinstance(projector, Projector)
+    projector.project(codes).zero_()  # whoever asks may write into the answer
     assert projection.dtype == torch.float32
     torch.testing.assert_close(projection, codes.float() @ B.T, rtol=1e-5, atol=1e-5)
     n = B.numel()
