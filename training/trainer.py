@@ -281,10 +281,25 @@ def _restore_optimizer(optimizer: Optimizer, saved: Any) -> None:
     if _settings(optimizer) != own:
         raise ValueError("other settings of the optimizer")
     for group in optimizer.param_groups:
+        pattern = _moments(optimizer, group)
         for parameter in group["params"]:
-            for name, moment in optimizer.state.get(parameter, {}).items():
-                if getattr(moment, "shape", None) not in (parameter.shape, ()):
+            moments = optimizer.state.get(parameter, {})
+            if moments and moments.keys() != pattern.keys():
+                raise ValueError(f"the optimizer remembers {sorted(pattern)} of a parameter")
+            for name, moment in moments.items():
+                shape = parameter.shape if pattern[name].ndim else torch.Size()
+                if getattr(moment, "shape", None) != shape:
                     raise ValueError(f"{name} of the optimizer is not of its parameter's shape")
+
+
+def _moments(optimizer: Optimizer, group: dict[str, Any]) -> dict[str, Any]:
+    """What such an optimizer remembers of a parameter, by letting one of its kind take a step."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    blank = type(optimizer)([parameter])  # type: ignore[call-arg]
+    blank.param_groups[0].update({k: v for k, v in group.items() if k != "params"})
+    blank.step()
+    return dict(blank.state[parameter])
 
 
 def _settings(optimizer: Optimizer) -> list[dict[str, Any]]:

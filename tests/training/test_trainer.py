@@ -334,13 +334,20 @@ def test_crafted_checkpoints_are_refused(tmp_path: Path, field: str) -> None:
             train(tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("change", ["moments", "betas"])
+@pytest.mark.parametrize("change", ["shape", "scalar", "missing", "foreign", "betas"])
 def test_a_crafted_optimizer_is_refused(tmp_path: Path, change: str) -> None:
     train(tmp_path)
     path = tmp_path / "checkpoint.pt"
     state = torch.load(path)
-    if change == "moments":
-        state["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+    moments = state["optimizer"]["state"][0]
+    if change == "shape":
+        moments["exp_avg"] = torch.zeros(3)
+    elif change == "scalar":
+        moments["exp_avg"] = torch.zeros(())
+    elif change == "missing":
+        del moments["exp_avg_sq"]
+    elif change == "foreign":
+        moments["momentum_buffer"] = moments["exp_avg"]
     else:
         state["optimizer"]["param_groups"][0]["betas"] = ("a", "b")
     sealed(state, path)
