@@ -123,30 +123,26 @@ def _asked(asked: StepCost) -> list[tuple[str, str]]:
 def _time_table(
     times: dict[str, dict[str, float]], asked: StepCost, machines: tuple[Electronics, ...]
 ) -> Any:
-    columns = (
-        "Time of a step with",
-        "TFLOP/s",
-        "GB/s",
-        "fits",
-        "backprop",
-        "DFA, digital",
-        "DFA, optical",
-        "of it light",
-        "projection by itself",
-    )
+    ways = {
+        "backpropagation": "backprop",
+        "feedback alignment, digital": "digital",
+        "feedback alignment, optical": "optical",
+        "of it light": "light",
+        "the projection, computed": "projection",
+    }
     rows = [
+        ("TFLOP/s", *(f"{each.flop_per_s / 1e12:.3g}" for each in machines)),
+        ("GB/s of memory", *(f"{each.bytes_per_s / 1e9:,.0f}" for each in machines)),
         (
-            each.name,
-            f"{each.flop_per_s / 1e12:.3g}",
-            f"{each.bytes_per_s / 1e9:,.3g}",
-            "yes" if asked.memory_bytes <= each.memory_bytes else "no",
-            *(
-                _seconds(times[each.name][way])
-                for way in ("backprop", "digital", "optical", "light", "projection")
-            ),
-        )
-        for each in machines
+            "the step fits",
+            *("yes" if asked.memory_bytes <= each.memory_bytes else "no" for each in machines),
+        ),
+        *(
+            (words, *(_seconds(times[each.name][way]) for each in machines))
+            for words, way in ways.items()
+        ),
     ]
+    columns = ("A step takes", *(each.name for each in machines))
     return table("Time of a step, by the model", columns, rows)
 
 
