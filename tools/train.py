@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -155,12 +156,11 @@ def train(
                     measured = _calibration(opened, calibration, series, recalibrate)
                     if recalibrate:
                         series = replace(series, earlier_feedback=_earlier(calibration, folder))
-                    finished += series.train(
-                        way,
-                        _optical(
-                            opened, measured, series, drift_tracking, recalibrate, min_fidelity
-                        ),
+                    light = _optical(
+                        opened, measured, series, drift_tracking, recalibrate, min_fidelity
                     )
+                    with _told_of_recalibration(recalibrate):
+                        finished += series.train(way, light)
     if not series.leads:
         return
     came_to = results_of(finished)
@@ -173,6 +173,19 @@ def train(
     if report is not None:
         write_text(report, training_page(finished))
     write_json(json, {"results": came_to, "runs": [run.as_json() for run in finished]})
+
+
+@contextmanager
+def _told_of_recalibration(chosen: bool) -> Iterator[None]:
+    """Whoever loses the calibration learns that a training can renew it."""
+    from calibration.errors import StaleCalibrationError
+
+    try:
+        yield
+    except StaleCalibrationError as error:
+        if not chosen:
+            error.add_note("With --recalibrate the bench is calibrated anew there, and it goes on.")
+        raise
 
 
 def _ways(asked: list[str]) -> list[Feedback]:

@@ -129,6 +129,7 @@ def test_a_medium_that_changes_ends_the_training_or_is_calibrated_anew(opu, tmp_
     assert ending.code == 1
     assert "at least 0.98 is needed" in ending.err
     assert "calibrate again" in ending.err
+    assert "With --recalibrate" in ending.err
     assert not (tmp_path / "runs/calibration-2.h5").exists()
     ending = opu(*asked, "--out=runs", "--resume", "--recalibrate", "--json=r.json")
     assert ending.code == 0, ending.err
