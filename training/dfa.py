@@ -13,14 +13,17 @@ multiplies it by `f'(a_i)` inside the block.
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from training.encoding import Encoder, Identity
 from training.errors import FingerprintError, LeakError, SettingsError, TapError
@@ -33,8 +36,10 @@ from training.taps import (
     FeedbackPoint,
     Layout,
     Tap,
+    Tapped,
     detached,
     feedback_points,
+    puts_sequence_first,
     resolve,
     rows_of,
     some_names,
@@ -65,17 +70,23 @@ class _Pass:
 
     Attributes:
         gradients: Those who learn find a graph.
-        tapped: Name, tap and output of each call of a tapped module.
+        tapped: Each call of a tapped module.
         points: Their feedback points, once the error was taken, and there is feedback.
         closed: The error was taken.
-        call: What runs without a graph, and will be replayed.
+        last: What the last tapped module handed on.
+        error: Where the error was taken, and
+        sunk: what stands there for the layers above.
+        call: What keeps no graph, and will be replayed.
         replay: What feeds each block at once, where this is the second run.
     """
 
     gradients: bool
-    tapped: list[tuple[str, Tap, Tensor]] = field(default_factory=list)
+    tapped: list[Tapped] = field(default_factory=list)
     points: tuple[FeedbackPoint, ...] = ()
     closed: bool = False
+    last: Tensor | None = None
+    error: Tensor | None = None
+    sunk: Tensor | None = None
     call: ForwardPass | None = None
     replay: Replay | None = None
 
@@ -97,13 +108,18 @@ class DFA(nn.Module):
         loss_scale: What multiplies the loss besides the reduction: a number, or a function such as
             `torch.amp.GradScaler.get_scale`; 1/n if the losses of n parts are accumulated. Only
             encoders with an absolute threshold need it.
-        replay: Keep no activations: run forward without a graph, and once more in the backward
-            pass, in which each block learns and forgets before the next one runs (see
-            `training.replay`). Gradients are the same, and arrive in `.grad` by `backward` alone,
-            not by `torch.autograd.grad`. The module has to do the same when called again: random
-            numbers and buffers are set back for it, noise of a `PhysicalLayer` is not. What lies
-            between the last tap and `error_at` learns through `error_at` alone. Modules may be
-            compiled inside the tapped ones only, and not be sharded at all.
+        feedback_scale: What multiplies all feedback. Entries of `B` have unit mean square, so that
+            feedback is larger than a backpropagated error; Adam does not mind, SGD does.
+        replay: Keep no activations: run forward, and once more in the backward pass, in which each
+            block learns and forgets before the next one runs (see `training.replay`). Gradients are
+            the same. They arrive in `.grad` by one `backward()` for each forward pass, neither by
+            `torch.autograd.grad` nor by `backward(inputs=...)`; hooks on parameters that are used
+            several times see them in parts. The module has to do the same when called again:
+            buffers, training flags and PyTorch's random generators are set back for it; generators
+            of its own, Python's, and noise of a `PhysicalLayer` are not. An optimizer that steps
+            within the backward pass needs the error taken at the output of `module`, and
+            `DistributedDataParallel` every parameter to be used once. Modules may be compiled
+            inside the tapped ones only, and not be sharded at all.
 
     Args:
         module: Any module.
@@ -120,14 +136,19 @@ class DFA(nn.Module):
         tied: Names of parameters that are used both below a tap and above, such as an embedding
             that is also the vocabulary layer: they learn from both, and `audit` permits it.
         reduction: How the loss combines samples: with `"mean"`, a per-sample error arrives divided
-            by the number of rows of the error.
+            by the number of rows of the error. A loss that divides by more (`mse_loss`, by the
+            components of a row as well) or by something else (`ignore_index`, weights of classes)
+            needs a `loss_scale`, or an encoder whose threshold is relative.
         loss_scale: See above.
+        feedback_scale: See above.
         replay: See above.
 
     Raises:
-        TapError: A glob matches nothing, `error_at` is no submodule, `tied` no parameter, or the
-            module is wrapped already.
-        SettingsError: A layout or reduction that does not exist.
+        TapError: A glob matches nothing, `error_at` is no submodule, `tied` no parameter, a tapped
+            module puts the sequence first where samples are needed, or the module is wrapped
+            already.
+        SettingsError: A layout or reduction that does not exist, a scale that is not a positive
+            number, or a projector that is none.
     """
 
     def __init__(
@@ -142,9 +163,23 @@ class DFA(nn.Module):
         tied: Sequence[str] = (),
         reduction: Literal["mean", "sum"] = "mean",
         loss_scale: float | Callable[[], float] = 1.0,
+        feedback_scale: float = 1.0,
         replay: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(projector, Projector):
+            raise SettingsError(
+                f"A {type(projector).__name__} is no projector: give one that has n_inputs, "
+                "n_outputs and project, such as DenseProjector; MatrixProjector makes one of a "
+                "matrix."
+            )
+        if not 0 < feedback_scale < math.inf:
+            raise SettingsError(f"feedback_scale {feedback_scale}: give a positive number.")
+        if not isinstance(error_at, str | Tap):
+            raise SettingsError(
+                f"error_at={error_at!r}: the error is taken at one output, told by the name of its "
+                "module or as a Tap. Several heads: wrap them in a module that concatenates."
+            )
         if layout not in get_args(Layout):
             raise SettingsError(f"Layout {layout!r}: choose one of {', '.join(get_args(Layout))}.")
         if reduction not in ("mean", "sum"):
@@ -155,6 +190,7 @@ class DFA(nn.Module):
         self.layout = layout
         self.reduction = reduction
         self.loss_scale = loss_scale
+        self.feedback_scale = feedback_scale
         self.replay = replay
         self.taps = resolve(module, taps)
         self.error_at = Tap(error_at) if isinstance(error_at, str) else error_at
@@ -168,21 +204,48 @@ class DFA(nn.Module):
                 f"error_at={self.error_at}: only output and features can be chosen where the error "
                 "is taken."
             )
+        if self.error_at.glob not in dict(module.named_modules()):
+            raise TapError(
+                f"error_at={self.error_at.glob!r} is no submodule: {some_names(module)} are."
+            )
+        for name, tap in self.taps.items():
+            if tap.broadcast and puts_sequence_first(module.get_submodule(name)):
+                raise TapError(
+                    f"{name!r} has batch_first=False, and broadcast=True takes the first dimension "
+                    "of its output for the samples: use batch_first=True."
+                )
         self.tied = _parameters(module, tied)
         self._mode: Mode = "dfa"
         self._pass: _Pass | None = None
         self._feedback: Feedback = Outside(self._project, projector.n_outputs)
         _check_unwrapped(module)
-        for name, tap in self.taps.items():
-            part = module.get_submodule(name)
-            hook = partial(self._tap_hook, name, tap, sharded=_is_sharded(part))
-            part.register_forward_hook(hook)
-        if self.error_at.glob not in dict(module.named_modules()):
-            raise TapError(
-                f"error_at={self.error_at.glob!r} is no submodule: {some_names(module)} are."
-            )
+        self._wraps = True
+        self._hooks = [self._hooked(name, tap) for name, tap in self.taps.items()]
         at = module.get_submodule(self.error_at.glob)
-        at.register_forward_hook(self._error_hook)
+        self._hooks.append(at.register_forward_hook(self._error_hook))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DFA:
+        """A copy of the module and its taps around the same projector: there is one bench."""
+        memo[id(self.projector)] = self.projector
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return new
+
+    def unwrap(self) -> nn.Module:
+        """The module without its taps, to be used, saved or wrapped anew; this DFA ends here."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self._wraps = False
+        module: nn.Module = self.module
+        return module
+
+    def extra_repr(self) -> str:
+        """Taps and projector, for `repr`."""
+        taps = ", ".join(map(str, self.taps.values()))
+        size = f"{self.projector.n_inputs} -> {self.projector.n_outputs}"
+        return f"taps: {taps}; {self.layout}; {type(self.projector).__name__} {size}"
 
     @property
     def tap_names(self) -> tuple[str, ...]:
@@ -204,7 +267,7 @@ class DFA(nn.Module):
         """What the wrapped module returns, learning as `mode` says."""
         if self._mode == "bp" or not torch.is_grad_enabled():
             return self.module(*args, **kwargs)
-        if self.replay and self._mode == "dfa":
+        if self.replay and self._mode == "dfa" and self._learns():
             return self._run_blind(*args, **kwargs)
         return self.record(*args, **kwargs).output
 
@@ -216,14 +279,16 @@ class DFA(nn.Module):
                 projector.
         """
         running = _Pass(torch.is_grad_enabled())
-        output = self._run(running, *args, **kwargs)
-        tapped = tuple((name, tensor) for name, _, tensor in running.tapped)
+        output = self._run(running, lambda: self.module(*args, **kwargs))
+        tapped = tuple((each.name, each.tensor) for each in running.tapped)
         return Recorded(output, tapped, running.points)
 
-    def _run(self, running: _Pass, *args: Any, **kwargs: Any) -> Any:
+    def _run(self, running: _Pass, call: Callable[[], Any]) -> Any:
+        if not self._wraps:
+            raise TapError("unwrap() took the taps off this module: make a new DFA around it.")
         self._pass = running
         try:
-            output = self.module(*args, **kwargs)
+            output = call()
         finally:
             self._pass = None
         if not running.closed:
@@ -234,18 +299,23 @@ class DFA(nn.Module):
         reason="replay=True runs the module once more in the backward pass"
     )
     def _run_blind(self, *args: Any, **kwargs: Any) -> Any:
-        """A forward pass that keeps nothing but what lies above `error_at`."""
-        running = _Pass(gradients=False, call=ForwardPass(self.module, args, kwargs))
-        with torch.no_grad():
-            return self._run(running, *args, **kwargs)
+        """A forward pass of which nothing is kept but what lies above `error_at`."""
+        call = ForwardPass(self.module, args, kwargs)
+        return self._run(_Pass(True, call=call), call.run)
 
     def _run_again(
-        self, call: ForwardPass, points: Sequence[FeedbackPoint], project: Any, error: Tensor
+        self,
+        call: ForwardPass,
+        points: Sequence[FeedbackPoint],
+        project: Callable[[], Tensor],
+        error: Tensor,
     ) -> None:
         """The same pass, in which each block learns as soon as it has run."""
-        before, self._pass = self._pass, _Pass(True, replay=Replay(points, project, error))
+        replay = Replay(points, project, error, call.moment.aside)
+        before, self._pass = self._pass, _Pass(True, replay=replay)
         try:
-            call.again()
+            with self.in_mode("dfa"):
+                call.run_again()
         except Over:
             pass
         finally:
@@ -268,11 +338,14 @@ class DFA(nn.Module):
         """Prove that blocks below the taps learn from feedback alone.
 
         With the feedback set to zero, a random error at the output must reach no parameter below a
-        tap. Gradients, buffers and random generators are left as they were; nothing is projected.
-        Audit a model before it is sharded or wrapped for many processes.
+        tap; and no other tensor that is returned may hang on where the error is taken, since a loss
+        made of it would bring no feedback. Gradients, buffers and random generators are left as
+        they were; nothing is projected. Audit a model before it is sharded or wrapped for many
+        processes.
 
         Raises:
-            LeakError: Backpropagation reaches parameters below a tap; the message names them.
+            LeakError: Backpropagation reaches parameters below a tap; the message names them. Or
+                the module returns something else that comes from where the error is taken.
         """
 
         def zero(error: Tensor) -> Tensor:
@@ -282,19 +355,28 @@ class DFA(nn.Module):
         leaves = list(parameters.values())
         with undisturbed(self), self.in_mode("dfa"), torch.enable_grad():
             feedback, self._feedback = self._feedback, zero
+            running = _Pass(gradients=True)
             try:
-                recorded = self.record(*args, **kwargs)
-                below = _reached([tap for _, tap in recorded.taps], leaves)
-                reached = _reached(tensors_in(recorded.output), leaves)
+                output = self._run(running, lambda: self.module(*args, **kwargs))
+                below = _reached([each.tensor for each in running.tapped], leaves)
+                reached = _reached(tensors_in(output), leaves)
+                passing_by = _passing_by(tensors_in(output), running)
             finally:
                 self._feedback = feedback
+        if passing_by:
+            raise LeakError(
+                f"{passing_by} of the tensors that this {type(self.module).__name__} returns come "
+                "from where the error is taken, and a loss made of them brings no feedback. If the "
+                "module computes its own loss, name the part that makes the logits: "
+                "error_at='head'."
+            )
         leaks = [
             name
             for name, tapped, gradient in zip(parameters, below, reached, strict=True)
             if name not in self.tied
             and tapped is not None
             and gradient is not None
-            and bool(gradient.count_nonzero())
+            and bool(_numbers(gradient).count_nonzero())
         ]
         if leaks:
             raise LeakError(
@@ -306,12 +388,16 @@ class DFA(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What decides the feedback, for `state_dict`."""
-        state = {
+        state: dict[str, Any] = {
             "projector": self.projector.fingerprint(),
             "layout": self.layout,
             "taps": [str(tap) for tap in self.taps.values()],
         }
-        return state | ({"error_at": str(self.error_at)} if str(self.error_at) else {})
+        if str(self.error_at):
+            state["error_at"] = str(self.error_at)
+        if self.feedback_scale != 1.0:
+            state["feedback_scale"] = self.feedback_scale
+        return state
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Refuse weights that were trained with other feedback.
@@ -348,30 +434,45 @@ class DFA(nn.Module):
             state_dict = {**state_dict, "_extra_state": self.get_extra_state()}
         return super().load_state_dict(state_dict, strict, assign)
 
+    def _hooked(self, name: str, tap: Tap) -> RemovableHandle:
+        part = self.module.get_submodule(name)
+        hook = partial(self._tap_hook, name, tap, sharded=_is_sharded(part))
+        return part.register_forward_hook(hook)
+
     def _tap_hook(
         self, name: str, tap: Tap, module: nn.Module, _args: Any, output: Any, *, sharded: bool
     ) -> Any:
         """Nothing flows back through a tapped output but what the sink gives it."""
         running = self._pass
-        if self._mode == "bp" and running is None:
-            return None
-        if running is not None:
-            self._check_live(running, name)
-            if _is_sharded(module) and not sharded:
-                raise TapError(
-                    f"{name!r} was sharded after it was tapped, so that its weights would not be "
-                    "gathered for the feedback. Call fully_shard first, then DFA."
-                )
-            tensor = tap.pick(output, name)
-            if running.replay is not None:
+        if running is None:
+            # Either a checkpoint runs its block again, or someone uses the module by itself.
+            again = torch.compiler.is_compiling() or _in_backward()
+            return detached(output, name) if again and self._mode != "bp" else None
+        self._check_live(running, name)
+        if _is_sharded(module) and not sharded:
+            raise TapError(
+                f"{name!r} was sharded after it was tapped, so that its weights would not be "
+                "gathered for the feedback. Call fully_shard first, then DFA."
+            )
+        tensor = tap.pick(output, name)
+        if running.replay is not None:
+            self._pass = None  # what a checkpoint runs again in there is no call of its own
+            try:
                 running.replay.feed(name, tensor)
-            else:
-                calls = 1 + sum(own is tap for _, own, _ in running.tapped)
-                call = name if calls == 1 else f"{name}#{calls}"
-                # Of a blind pass nothing is kept but shapes.
-                kept = tensor if running.call is None else tensor.to("meta")
-                running.tapped.append((call, tap, kept))
-        return None if self._mode == "bp" else detached(output, name)
+            finally:
+                self._pass = running
+        else:
+            calls = 1 + sum(each.tap is tap for each in running.tapped)
+            call = name if calls == 1 else f"{name}#{calls}"
+            if running.call is None:
+                running.tapped.append(Tapped(call, tap, tensor, tap.factor(tensor)))
+            else:  # of what will be replayed nothing is kept but shapes
+                running.tapped.append(Tapped(call, tap, torch.empty_like(tensor, device="meta")))
+        if self._mode == "bp":
+            return None
+        output = detached(output, name)
+        running.last = tap.pick(output, name)
+        return output
 
     def _error_hook(self, _module: nn.Module, _args: Any, output: Any) -> Any:
         """Take the error here: the taps that ran go into the sink."""
@@ -387,7 +488,13 @@ class DFA(nn.Module):
         error = self.error_at.pick(output, self.error_at.glob)
         if running.replay is not None:
             running.replay.end(error)
-        self._check_ran([name for name, _, _ in running.tapped])
+        self._check_ran([each.tap.glob for each in running.tapped])
+        if error is running.last:
+            raise TapError(
+                f"{running.tapped[-1].name!r} makes the output at which the error is taken, and "
+                "would learn from its projection instead of the error itself: tap only what lies "
+                "below it."
+            )
         if self._mode != "dfa":
             return None
         _, components = rows_of(error.shape, self.error_at.features)
@@ -406,13 +513,14 @@ class DFA(nn.Module):
                 self.error_at,
                 running.points,
                 error,
-                *(tensor for _, _, tensor in running.tapped),
+                *(each.tensor for each in running.tapped),
+                *(each.factor for each in running.tapped),
             )
         else:
-            torch.set_grad_enabled(True)  # until the pass ends: what lies above learns as ever
             again = partial(self._run_again, running.call, running.points)
             anchor = torch.empty(0, requires_grad=True)
-            sunk = Blind.apply(again, self._feedback, self.error_at, error, anchor)  # type: ignore[no-untyped-call]
+            sunk = Blind.apply(again, self._feedback, self.error_at, error.detach(), anchor)  # type: ignore[no-untyped-call]
+        running.error, running.sunk = error, sunk
         return self.error_at.put(output, sunk)
 
     def _check_live(self, running: _Pass, name: str) -> None:
@@ -438,9 +546,14 @@ class DFA(nn.Module):
     def _project(self, error: Tensor) -> Tensor:
         """Feedback of rows of the error, `[rows, n_outputs]`."""
         scale = self.loss_scale() if callable(self.loss_scale) else self.loss_scale
-        unit = scale / error.shape[0] if self.reduction == "mean" else scale
+        unit = scale / max(error.shape[0], 1) if self.reduction == "mean" else scale
         encoded = self.encoder.encode(error, unit)
+        if self.feedback_scale != 1.0:
+            encoded = replace(encoded, scale=encoded.scale * self.feedback_scale)
         return encoded.decode(self.projector.project(encoded.codes))
+
+    def _learns(self) -> bool:
+        return any(parameter.requires_grad for parameter in self.module.parameters())
 
     @contextmanager
     def in_mode(self, mode: Mode) -> Iterator[None]:
@@ -464,17 +577,42 @@ def _check_unwrapped(module: nn.Module) -> None:
                 )
 
 
+def _in_backward() -> bool:
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
 def _is_sharded(module: nn.Module) -> bool:
     """By the name of the class that `fully_shard` makes of the module's own."""
     return type(module).__name__.startswith("FSDP")
 
 
 def _parameters(module: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
-    own = [name for name, _ in module.named_parameters()]
+    """Parameters by their first names, whatever other names they have."""
+    first = {id(parameter): name for name, parameter in module.named_parameters()}
+    every = dict(module.named_parameters(remove_duplicate=False))
     for name in names:
-        if name not in own:
-            raise TapError(f"tied={name!r} is no parameter: {', '.join(own[:12])} are.")
-    return tuple(names)
+        if name not in every:
+            raise TapError(f"tied={name!r} is no parameter: {', '.join([*every][:12])} are.")
+    return tuple(first[id(every[name])] for name in names)
+
+
+def _passing_by(returned: Sequence[Tensor], running: _Pass) -> int:
+    """How many returned tensors hang on where the error is taken, but not through the sink."""
+    error, sunk = running.error, running.sunk
+    if error is None or sunk is None or not error.requires_grad:
+        return 0
+    around = 0
+    for tensor in returned:
+        if tensor is not sunk and tensor.requires_grad:
+            to = torch.autograd.grad(
+                tensor.sum(), [error, sunk], retain_graph=True, allow_unused=True
+            )
+            around += to[0] is not None and to[1] is None
+    return around
+
+
+def _numbers(gradient: Tensor) -> Tensor:
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
 def _reached(tensors: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tensor | None]:

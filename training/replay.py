@@ -1,20 +1,20 @@
 """The forward pass again, once the error is known: activations of one block instead of all.
 
 Feedback asks nothing of the layers above. Once the error is projected, a block can learn from its
-own input alone, so nothing of a forward pass has to be kept: it runs once without a graph, to find
-the error, and once more from below, where each block finds its feedback at hand, and is done with
-its activations before the next one runs. Memory for activations is that of the largest block,
-however many there are; the arithmetic is that of backpropagation, whose error goes all the way
-down where here the input goes up a second time.
+own input alone, so nothing of a forward pass has to be kept: it runs once to find the error, its
+blocks' activations dying on the way, and once more from below, where each block finds its feedback
+at hand. Memory for activations is that of the largest block, however many there are; the arithmetic
+is that of backpropagation, whose error goes all the way down where here the input goes up a second
+time.
 
-Checkpointing (Chen et al., arXiv:1604.06174) keeps the inputs of all blocks for the same arithmetic
-on top of backpropagation's.
+Checkpointing (Chen et al., arXiv:1604.06174) keeps the inputs of all blocks, for the same
+arithmetic on top of backpropagation's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from training.errors import ReplayError
-from training.probe import undisturbed
+from training.moment import Moment
 from training.sink import Feedback, projected
 from training.taps import FeedbackPoint, Tap, tensors_in
 
@@ -32,7 +32,7 @@ class ForwardPass:
     """A call of a module, with all that decides what comes of it.
 
     Args:
-        module: What is called; its buffers are kept as they are now, its parameters are not.
+        module: What is called.
         args: The positional arguments, and
         kwargs: the others. They are kept, not copied.
 
@@ -41,49 +41,45 @@ class ForwardPass:
     """
 
     def __init__(self, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        self._module, self._args, self._kwargs = module, args, kwargs
-        if any(tensor.requires_grad for tensor in self._given()):
+        given = tensors_in([*args, *kwargs.values()])
+        if any(tensor.requires_grad for tensor in given):
             raise ReplayError(
                 "An argument requires a gradient, and replay=True keeps no graph that leads to it: "
                 "detach it, wrap what makes it together with the module, or use replay=False."
             )
-        kinds = sorted({"cpu"} | {p.device.type for p in module.parameters()})
-        self._casts = [
-            (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
-            for kind in kinds
-        ]
-        self._versions = self._read_versions()
-        self._buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        self._random = torch.get_rng_state()
-        self._random_cuda = torch.cuda.get_rng_state() if "cuda" in kinds else None
+        self._module, self._args, self._kwargs = module, args, kwargs
+        self._given = _versions(given)
+        self._parameters = _versions([])
+        self.moment = Moment(module)
 
-    def again(self) -> None:
-        """Run once more, with a graph; generators and buffers are afterwards as they are now.
+    def run(self) -> Any:
+        """Run for the first time."""
+        output = self._module(*self._args, **self._kwargs)
+        self._parameters = _versions(self._module.parameters())
+        return output
+
+    def run_again(self) -> None:
+        """Run once more; generators, flags and buffers are afterwards as they are now.
 
         Raises:
             ReplayError: Arguments or parameters have been changed since.
         """
-        if self._read_versions() != self._versions:
+        now = [id(parameter) for parameter in self._module.parameters()]
+        kept = [*self._given, *self._parameters]
+        if now != [id(parameter) for parameter, _ in self._parameters] or any(
+            tensor._version != version for tensor, version in kept
+        ):
             raise ReplayError(
                 "Parameters or arguments were changed between the forward pass and its backward "
                 "pass, which replays it: call backward before the optimizer's step, and change "
                 "arguments in copies."
             )
-        with undisturbed(self._module), ExitStack() as casts, torch.enable_grad():
-            for name, buffer in self._module.named_buffers():
-                buffer.copy_(self._buffers[name])
-            torch.set_rng_state(self._random)
-            if self._random_cuda is not None:
-                torch.cuda.set_rng_state(self._random_cuda)
-            for kind, dtype, enabled in self._casts:
-                casts.enter_context(torch.autocast(kind, dtype, enabled, cache_enabled=False))
+        with torch.inference_mode(False), torch.enable_grad(), self.moment.again():
             self._module(*self._args, **self._kwargs)
 
-    def _given(self) -> list[Tensor]:
-        return tensors_in([*self._args, *self._kwargs.values()])
 
-    def _read_versions(self) -> list[int]:
-        return [tensor._version for tensor in (*self._given(), *self._module.parameters())]
+def _versions(tensors: Any) -> list[tuple[Tensor, int]]:
+    return [(tensor, tensor._version) for tensor in tensors]
 
 
 class Over(BaseException):
@@ -98,25 +94,24 @@ class Replay:
         project: Makes the projection, `[*rows, n_outputs]`; called where the first parameters want
             feedback.
         error: What arrived at the output.
+        aside: Within it, nothing that is done belongs to the run.
     """
 
     def __init__(
-        self, points: Sequence[FeedbackPoint], project: Callable[[], Tensor], error: Tensor
+        self,
+        points: Sequence[FeedbackPoint],
+        project: Callable[[], Tensor],
+        error: Tensor,
+        aside: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._waiting = list(reversed(points))
         self._project = project
         self._error = error
+        self._aside = aside
 
     @cached_property
     def _projection(self) -> Tensor:
         return self._project()
-
-    @contextmanager
-    def _as_in_backward(self) -> Iterator[None]:
-        """Only the run is cast: a backward pass finds the precision that forward left behind."""
-        device = self._error.device.type
-        with torch.autocast("cpu", enabled=False), torch.autocast(device, enabled=False):
-            yield
 
     def feed(self, name: str, tensor: Tensor) -> None:
         """The block below this tapped output learns, and is done.
@@ -129,11 +124,12 @@ class Replay:
         point = self._waiting.pop()
         if not tensor.requires_grad:
             return
-        with self._as_in_backward():
+        with self._aside():
             part = point.feedback(self._projection, tensor.shape).to(tensor)
-            if point.tap.gate is not None:
-                part = part * point.tap.gate(tensor.detach())
-            torch.autograd.backward(tensor, part)
+            if (factor := point.tap.factor(tensor)) is not None:
+                part = part * factor
+            # What several blocks read, untapped, learns from each of them: its graph has to stay.
+            torch.autograd.backward(tensor, part, retain_graph=True)
 
     def end(self, output: Tensor) -> None:
         """What lies above the taps learns from the error itself.
@@ -145,7 +141,7 @@ class Replay:
         if self._waiting:
             raise self._differs(f"{self._waiting[-1].name!r} did not run")
         if output.requires_grad:
-            with self._as_in_backward():
+            with self._aside():
                 torch.autograd.backward(output, self._error)
         raise Over
 
@@ -157,7 +153,7 @@ class Replay:
 
 
 class Blind(torch.autograd.Function):
-    """The output of a run without graph; backward, the error starts the replay."""
+    """The output of a run of which no graph is kept; backward, the error starts the replay."""
 
     @staticmethod
     def forward(
@@ -170,11 +166,21 @@ class Blind(torch.autograd.Function):
     ) -> Tensor:
         """The output. An anchor that requires a gradient makes autograd come back here."""
         ctx.replay, ctx.feedback, ctx.at = replay, feedback, at
-        return output.view_as(output)
+        return output.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, error: Tensor) -> tuple[None, ...]:
-        """Nothing: the replay has given every parameter its gradient."""
-        ctx.replay(lambda: projected(ctx.feedback, ctx.at, error), error)
+        """Nothing: the replay has given every parameter its gradient.
+
+        Raises:
+            ReplayError: It has been replayed before.
+        """
+        replay, ctx.replay = ctx.replay, None  # whoever keeps the loss does not keep the batch
+        if replay is None:
+            raise ReplayError(
+                "This forward pass has been replayed already: with replay=True each can learn from "
+                "one backward pass. Add the losses up, or use replay=False."
+            )
+        replay(lambda: projected(ctx.feedback, ctx.at, error), error)
         return (None,) * 5

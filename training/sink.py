@@ -37,27 +37,24 @@ class Sink(torch.autograd.Function):
         at: Tap,
         points: Sequence[FeedbackPoint],
         output: Tensor,
-        *tapped: Tensor,
+        *tapped: Tensor | None,
     ) -> Tensor:
-        """The output."""
+        """The output; `tapped` are all tapped outputs, and then what multiplies their feedback."""
+        tensors, factors = tapped[: len(points)], tapped[len(points) :]
         ctx.feedback, ctx.at, ctx.points = feedback, at, points
-        ctx.shapes = [tensor.shape for tensor in tapped]
-        ctx.dtypes = [tensor.dtype for tensor in tapped]
-        ctx.save_for_backward(
-            *(
-                tensor if point.tap.gate is not None else None
-                for point, tensor in zip(points, tapped, strict=True)
-            )
-        )
-        return output.view_as(output)
+        ctx.shapes = [tensor.shape for tensor in tensors if tensor is not None]
+        ctx.dtypes = [tensor.dtype for tensor in tensors if tensor is not None]
+        ctx.save_for_backward(*factors)
+        return output.clone()  # not a view: loops may overwrite what a model returns
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
         """The true error for the output, and its projection, cut into slices, for the taps."""
-        wanted = ctx.needs_input_grad[4:]
+        wanted = ctx.needs_input_grad[4 : 4 + len(ctx.points)]
+        without = (None,) * len(wanted)
         if not any(wanted):
-            return (None, None, None, error, *(None for _ in wanted))
+            return (None, None, None, error, *without, *without)
         projection = projected(ctx.feedback, ctx.at, error)
         parts = [
             point.feedback(projection, shape).to(error.device, dtype) if want else None
@@ -66,7 +63,7 @@ class Sink(torch.autograd.Function):
             )
         ]
         slices = (
-            part if part is None or point.tap.gate is None else part * point.tap.gate(tensor)
-            for part, point, tensor in zip(parts, ctx.points, ctx.saved_tensors, strict=True)
+            part if part is None or factor is None else part * factor
+            for part, factor in zip(parts, ctx.saved_tensors, strict=True)
         )
-        return (None, None, None, error, *slices)
+        return (None, None, None, error, *slices, *without)

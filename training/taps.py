@@ -15,12 +15,14 @@ the same, for far fewer outputs of the projector.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
+import torch
 from torch import Tensor, nn
 
 from training.errors import SettingsError, TapError
@@ -71,6 +73,13 @@ class Tap:
         ]
         return self.glob + (f" ({', '.join(options)})" if options else "")
 
+    def factor(self, tensor: Tensor) -> Tensor | None:
+        """What multiplies the feedback of this output; None without a gate."""
+        if self.gate is None:
+            return None
+        with torch.no_grad():  # of a copy: what follows may overwrite the output, and so may a gate
+            return self.gate(tensor.detach().clone())
+
     def pick(self, output: Any, name: str) -> Tensor:
         """The tapped tensor of what a module returned.
 
@@ -78,6 +87,11 @@ class Tap:
             TapError: There is no such tensor, or it has no rows.
         """
         picked = output
+        if isinstance(output, Tensor) and self.output is not None:
+            raise TapError(
+                f"{name or 'The module'!r} returns one tensor, of which output={self.output!r} "
+                "would be a part: leave output out."
+            )
         if self.output is not None:
             try:
                 picked = output[self.output]
@@ -93,8 +107,8 @@ class Tap:
             )
         if picked.ndim < 2:
             raise TapError(
-                f"{name or 'The module'!r} puts out a tensor of shape {tuple(picked.shape)}: it "
-                "needs at least one row, [..., n]. Choose another module, or wrap it."
+                f"{name or 'The module'!r} puts out a tensor of shape {tuple(picked.shape)}: rows "
+                "are needed, [..., n]. Choose another module, or one number a row by unsqueeze(-1)."
             )
         return picked
 
@@ -103,11 +117,27 @@ class Tap:
         if self.output is None:
             return tensor
         if isinstance(output, dict):
-            return {**output, self.output: tensor}
+            return _with(output, {self.output: tensor})
         assert isinstance(self.output, int)  # pick has read it from a list or tuple
         items = list(output)
         items[self.output] = tensor
         return _like(output, items)
+
+
+class Tapped(NamedTuple):
+    """One call of a tapped module.
+
+    Attributes:
+        name: The tapped module; further calls of it are `name#2`, `name#3`, ...
+        tap: Which of its outputs, and how its rows lie.
+        tensor: That output.
+        factor: What multiplies its feedback, of its shape; None without a gate.
+    """
+
+    name: str
+    tap: Tap
+    tensor: Tensor
+    factor: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +204,7 @@ def resolve(module: nn.Module, taps: Sequence[str | Tap]) -> dict[str, Tap]:
 
 
 def feedback_points(
-    tapped: Sequence[tuple[str, Tap, Tensor]],
+    tapped: Sequence[Tapped],
     error: Tensor,
     at: Tap,
     layout: Layout,
@@ -183,7 +213,7 @@ def feedback_points(
     """Which outputs of the projector feed which output.
 
     Args:
-        tapped: Name, tap and output of every call, in the order in which they ran.
+        tapped: Every call of a tapped module, in the order in which they ran.
         error: Where the error is taken,
         at: and how its rows lie.
         layout: `"concat"`, each has outputs to itself; `"shared_prefix"`, all use the first ones.
@@ -195,14 +225,13 @@ def feedback_points(
     rows, _ = rows_of(error.shape, at.features)
     points: list[FeedbackPoint] = []
     used = 0
-    for name, tap, tensor in tapped:
+    for name, tap, tensor, _ in tapped:
         own, width = rows_of(tensor.shape, tap.features)
         if own != rows and not (tap.broadcast and own[: len(rows)] == rows):
             raise TapError(
                 f"{name!r} puts out {tuple(tensor.shape)}, rows {own} by features="
-                f"{tap.features!r}; the error at {tuple(error.shape)} has rows {rows}. Say where "
-                f"the features lie: Tap({tap.glob!r}, features='channels') is a row a pixel, "
-                "'all' a row a sample, and broadcast=True gives each position its sample's row."
+                f"{tap.features!r}; the error at {tuple(error.shape)} has rows {rows}. "
+                + _remedy(tap)
             )
         start = used if layout == "concat" else 0
         points.append(FeedbackPoint(name, slice(start, start + width), tap))
@@ -213,6 +242,24 @@ def feedback_points(
             "larger one, fewer taps, or layout='shared_prefix'."
         )
     return tuple(points)
+
+
+def _remedy(tap: Tap) -> str:
+    if tap.broadcast:
+        return (
+            "With broadcast=True the first dimensions of an output are those of the error, samples "
+            "first, and each position gets its sample's row: wrap the module in one that puts its "
+            "output like that."
+        )
+    return (
+        f"Say where the features lie: Tap({tap.glob!r}, features='channels') is a row a pixel, "
+        "'all' a row a sample, and broadcast=True gives each position its sample's row."
+    )
+
+
+def puts_sequence_first(module: nn.Module) -> bool:
+    """Whether it is one of PyTorch's layers with `batch_first=False`, or is made of those."""
+    return any(getattr(part, "batch_first", True) is False for part in module.modules())
 
 
 def detached(output: Any, name: str) -> Any:
@@ -227,8 +274,8 @@ def detached(output: Any, name: str) -> Any:
         return output
     if isinstance(output, tuple | list):
         return _like(output, [detached(item, name) for item in output])
-    if type(output) is dict:
-        return {key: detached(item, name) for key, item in output.items()}
+    if isinstance(output, dict):
+        return _with(output, {key: detached(item, name) for key, item in output.items()})
     raise TapError(
         f"{name!r} returns a {type(output).__name__}, through which gradients might pass by the "
         "tap: wrap the module in one that returns tensors, tuples, lists or dicts of them."
@@ -255,6 +302,14 @@ def some_names(module: nn.Module, limit: int = 12) -> str:
 def _like(output: Any, items: list[Any]) -> Any:
     named = isinstance(output, tuple) and hasattr(output, "_fields")
     return type(output)(*items) if named else type(output)(items)
+
+
+def _with(output: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
+    """A dictionary of the same kind, with other items."""
+    new = copy.copy(output)
+    for key, item in items.items():
+        new[key] = item
+    return new
 
 
 def _matches(name: str, glob: str) -> bool:

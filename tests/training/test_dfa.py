@@ -13,6 +13,7 @@ from training.encoding import Encoder, Ternary
 from training.errors import FingerprintError, LeakError, SettingsError, TapError
 from training.models.mlp import mlp
 from training.projector import DenseProjector, MatrixProjector
+from training.taps import Tap
 
 WIDTHS = (7, 6, 5, 4)
 
@@ -366,3 +367,135 @@ def test_a_checkpoint_knows_its_feedback(encoder: Encoder | None) -> None:
         model(taps=["blocks.0"]).load_state_dict(saved)
     other.load_state_dict(saved, other_feedback=True)
     torch.testing.assert_close(other.module.get_parameter("head.bias"), saved["module.head.bias"])
+
+
+def test_a_loss_made_inside_is_found_to_pass_by() -> None:
+    class OwnLoss(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(7, 6), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+            logits = self.head(self.body(x).tanh())
+            return {"loss": functional.cross_entropy(logits, y), "logits": logits}
+
+    def wrapped(error_at: Any) -> DFA:
+        return DFA(OwnLoss().double(), projector(6), ["body"], error_at=error_at)
+
+    x, y = batch()
+    with pytest.raises(LeakError, match="1 of the tensors that this OwnLoss returns"):
+        wrapped(Tap("", output="logits")).audit(x, y)
+    inside = wrapped("head")
+    inside.audit(x, y)
+    inside(x, y)["loss"].backward()
+    assert inside.module.get_parameter("body.weight").grad is not None
+
+
+def test_a_sparse_embedding_is_audited() -> None:
+    net = nn.Sequential(nn.Embedding(7, 6, sparse=True), nn.Linear(6, 4)).double()
+    DFA(net, projector(6), ["0"]).audit(torch.tensor([1, 2, 3]))
+    leaky = nn.Sequential(nn.Embedding(7, 6, sparse=True), ResidualLeak().double()).double()
+    leaky[1].get_submodule("embed").requires_grad_(False)
+    leaky[1].embed = nn.Linear(6, 5).double()
+    with pytest.raises(LeakError, match=r"0\.weight"):
+        DFA(leaky, projector(5), ["1.branch"]).audit(torch.tensor([1, 2, 3]))
+
+
+def test_what_a_model_returns_may_be_overwritten() -> None:
+    """As in `logits /= temperature`."""
+    x, y = batch()
+    plain, wrapped = model(), model()
+    functional.cross_entropy(plain(x) / 2, y).backward()
+    logits = wrapped(x)
+    logits /= 2
+    functional.cross_entropy(logits, y).backward()
+    for one, other in zip(plain.parameters(), wrapped.parameters(), strict=True):
+        assert one.grad is not None
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-12, atol=1e-12)
+
+
+def test_feedback_is_scaled_and_nothing_else() -> None:
+    x, y = batch()
+    plain = gradients(model(), x, y)
+    for name, gradient in gradients(model(feedback_scale=0.25), x, y).items():
+        part = 1.0 if ".head." in name or name.startswith("head") else 0.25
+        torch.testing.assert_close(gradient, part * plain[name], rtol=1e-12, atol=1e-12)
+    with pytest.raises(FingerprintError, match=r"feedback_scale 0\.25 instead of None"):
+        model().load_state_dict(model(feedback_scale=0.25).state_dict())
+
+
+def test_an_empty_batch_teaches_nothing() -> None:
+    wrapped = model()
+    wrapped(torch.zeros(0, 7, dtype=torch.float64)).sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in wrapped.parameters())
+
+
+def test_a_module_that_was_refused_can_be_wrapped() -> None:
+    net = mlp(WIDTHS, seed=1)
+    for options, message in (
+        ({"error_at": "nowhere"}, "nowhere"),
+        ({"tied": ["nothing"]}, "nothing"),
+        ({"error_at": ["head"]}, "taken at one output"),
+        ({"feedback_scale": 0.0}, "feedback_scale"),
+    ):
+        with pytest.raises((TapError, SettingsError), match=message):
+            DFA(net, projector(), ["blocks.*"], **options)
+    with pytest.raises(SettingsError, match=r"A Tensor is no projector: .* MatrixProjector"):
+        DFA(net, torch.zeros(3, 4), ["blocks.*"])  # type: ignore[arg-type]
+    DFA(net, projector(), ["blocks.*"])
+
+
+def test_an_unwrapped_module_is_itself_again() -> None:
+    x, y = batch()
+    wrapped = model()
+    true = gradients(model(), x, y)  # so that only the wrapper makes the difference
+    net = wrapped.unwrap()
+    functional.cross_entropy(net(x), y).backward()
+    bare = mlp(WIDTHS, seed=1).double()
+    functional.cross_entropy(bare(x), y).backward()
+    for (name, one), other in zip(net.named_parameters(), bare.parameters(), strict=True):
+        assert one.grad is not None
+        assert torch.equal(one.grad, other.grad) if other.grad is not None else False, name
+    with pytest.raises(TapError, match=r"unwrap\(\) took the taps off"):
+        wrapped(x)
+    again = DFA(net, projector(), ["blocks.*"])
+    assert all(torch.equal(found, true[name]) for name, found in gradients(again, x, y).items())
+
+
+def test_a_wrapped_module_by_itself_is_ordinary() -> None:
+    """Its taps belong to the wrapper: whoever calls it bare gets backpropagation."""
+    x, y = batch()
+    net = model().module
+    functional.cross_entropy(net(x), y).backward()
+    bare = mlp(WIDTHS, seed=1).double()
+    functional.cross_entropy(bare(x), y).backward()
+    for one, other in zip(net.parameters(), bare.parameters(), strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert torch.equal(one.grad, other.grad)
+
+
+class BenchProjector(CountingProjector):
+    """There is one of it, as there is one bench."""
+
+    def __deepcopy__(self, memo: Any) -> BenchProjector:
+        raise TypeError("cannot copy a bench")
+
+
+def test_copies_learn_apart_through_one_projector() -> None:
+    x, y = batch()
+    wrapped = model(projector=BenchProjector(projector()._matrix))
+    expected = gradients(wrapped, x, y)
+    averaged = torch.optim.swa_utils.AveragedModel(wrapped)
+    other = copy.deepcopy(wrapped)
+    assert other.projector is wrapped.projector is averaged.module.projector
+    wrapped.zero_grad()
+    assert all(torch.equal(g, expected[n]) for n, g in gradients(other, x, y).items())
+    assert all(parameter.grad is None for parameter in wrapped.parameters())
+    assert wrapped.projector.calls == 2  # type: ignore[attr-defined]
+    alone = copy.deepcopy(wrapped.module)
+    assert isinstance(alone, nn.Module)
+
+
+def test_a_model_tells_its_taps() -> None:
+    assert "taps: blocks.0, blocks.1; concat; CountingProjector 4 -> 11" in repr(model())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from training.dfa import DFA
 from training.encoding import Ternary
@@ -130,7 +133,47 @@ def picture(**options: Any) -> DFA:
     return DFA(AtHead(), projector(24), taps, error_at="net.head", **options)
 
 
-WRAPPED = [perceptron, noisy, tied, picture]
+class Conditioned(nn.Module):
+    """Blocks that all read one embedding, which nobody taps, and whose sum goes on to the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.condition = nn.Linear(7, 6)
+        self.blocks = nn.ModuleList(nn.Linear(6, 6) for _ in range(3))
+        self.head = nn.Linear(6, 4)
+        self.register_buffer("mask", torch.eye(6).sum(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        condition = self.condition(x).tanh()
+        h = condition
+        for block in self.blocks:
+            h = block(h + condition).tanh()
+        logits: Tensor = self.head(h * self.mask + condition)
+        return logits * self.mask[:4]
+
+
+def conditioned(**options: Any) -> DFA:
+    return DFA(seeded(Conditioned), projector(18), ["blocks.*"], **options)
+
+
+class Checkpointed(nn.Module):
+    """All blocks within one checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        net = mlp((7, 6, 5, 4), seed=1)
+        self.blocks, self.head = net.blocks, net.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(checkpoint(self.blocks, x, use_reentrant=False))
+        return logits
+
+
+def checkpointed(**options: Any) -> DFA:
+    return DFA(seeded(Checkpointed), projector(11), ["blocks.*"], **options)
+
+
+WRAPPED = [perceptron, noisy, tied, picture, conditioned, checkpointed]
 
 
 def batch(rows: int = 8) -> tuple[Tensor, Tensor]:
@@ -183,37 +226,121 @@ def test_a_replay_teaches_what_kept_activations_teach(make: Callable[..., DFA]) 
         assert torch.equal(buffer, other), name
 
 
-def test_the_forward_pass_keeps_nothing_below_the_error() -> None:
-    """And the backward pass one block's activations at a time, however many there are."""
+class Kept:
+    """What a graph keeps of a forward pass, until it lets go."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        with torch.no_grad():
+            self.tensor = tensor.clone()  # what is detached still holds on to what it came from
+
+
+@pytest.mark.parametrize("replay", [False, True])
+def test_one_block_is_kept_at_a_time(replay: bool) -> None:
+    """Numbers that graphs keep while blocks run, and after the forward pass, by depth."""
 
     def most_kept(depth: int) -> tuple[int, int]:
-        """Numbers that forward keeps for backward, and the most that a block of the replay does."""
+        alive: weakref.WeakSet[Kept] = weakref.WeakSet()
+
+        def pack(tensor: Tensor) -> Kept:
+            kept = Kept(tensor)
+            if not isinstance(tensor, nn.Parameter) and not isinstance(tensor._base, nn.Parameter):
+                alive.add(kept)
+            return kept
+
+        def numbers() -> int:
+            return sum(kept.tensor.numel() for kept in alive)
+
         net = mlp((7, *[20] * depth, 4), seed=0)
-        wrapped = DFA(
-            net, DenseProjector(4, 20, 0), ["blocks.*"], layout="shared_prefix", replay=True
-        )
-        kept: list[int] = []
-
-        def pack(tensor: Tensor) -> Tensor:
-            if tensor._base is None and not isinstance(tensor, nn.Parameter):
-                kept.append(tensor.numel())
-            return tensor
-
-        x, y = batch()
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            output = wrapped(x.float())
-            forward = sum(kept)
-        tapped: list[int] = []
+        feedback = DenseProjector(4, 20, 0)
+        wrapped = DFA(net, feedback, ["blocks.*"], layout="shared_prefix", replay=replay)
+        most: list[int] = []
         for block in net.blocks:
-            block.register_forward_pre_hook(lambda *_: kept.clear())
-            block.register_forward_hook(lambda *_: tapped.append(sum(kept)))
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            block.register_forward_hook(lambda *_: most.append(numbers()))
+        x, y = batch()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
+            output = wrapped(x.float())
+            after = numbers()
             backward(output, y)
-        assert len(tapped) == depth
-        return forward, max(tapped)
+        assert len(most) == (2 * depth if replay else depth)
+        return max(most), after
 
-    assert most_kept(3) == most_kept(30)
-    assert most_kept(3)[0] == 0
+    assert (most_kept(3) == most_kept(30)) is replay
+    if replay:
+        assert most_kept(3)[1] == 0
+
+
+def test_a_loss_that_is_kept_does_not_keep_its_batch() -> None:
+    """As in `losses.append(loss)`."""
+    wrapped, (x, y) = perceptron(replay=True), batch()
+    loss = functional.cross_entropy(wrapped(x), y)
+    gone = weakref.ref(x)
+    del x
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert gone() is None
+    assert loss.isfinite()
+
+
+class Drawing(MatrixProjector):
+    """A projector that draws random numbers, as noise would."""
+
+    def project(self, codes: Tensor) -> Tensor:
+        torch.rand(3)
+        return super().project(codes)
+
+
+@pytest.mark.parametrize("change", ["eval", "mode", "drawing", "hook", "inference", "no_grad"])
+def test_a_replay_is_of_the_moment_of_the_forward_pass(change: str) -> None:
+    """Whatever happens in between, and whoever else draws random numbers."""
+
+    def by(replay: bool) -> tuple[dict[str, Tensor], Tensor]:
+        wrapped = noisy(replay=replay)
+        if change == "drawing":
+            wrapped.projector = Drawing(projector(18)._matrix)
+        if change == "hook":
+            weight = wrapped.module.get_parameter("first.0.weight")
+            weight.register_hook(lambda gradient: gradient + 0 * torch.rand(()))
+        x, y = batch()
+        torch.manual_seed(2)
+        output = wrapped(x)
+        if change == "eval":
+            wrapped.eval()
+        if change == "mode":
+            wrapped.mode = "bp"
+        around = {"inference": torch.inference_mode, "no_grad": torch.no_grad}
+        loss = functional.cross_entropy(output, y)
+        with around.get(change, contextlib.nullcontext)():
+            loss.backward()  # type: ignore[no-untyped-call]
+        assert wrapped.training is (change != "eval")
+        return gradients(wrapped), torch.get_rng_state()
+
+    (found, after), (expected, kept_after) = by(replay=True), by(replay=False)
+    assert_same(found, expected)
+    assert torch.equal(after, kept_after)
+
+
+def test_buffers_that_were_handed_out_stay_what_they_are() -> None:
+    """A buffer that is the output, and one that only exists after the first run."""
+
+    class Remembering(nn.Module):
+        last: Tensor | None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.below, self.head = nn.Linear(7, 6), nn.Linear(6, 4)
+            self.register_buffer("last", None)
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.head(self.below(x).tanh())
+            self.last = logits.detach()
+            return logits
+
+    net = seeded(Remembering)
+    wrapped, (x, y) = DFA(net, projector(6), ["below"], replay=True), batch()
+    output = wrapped(x)
+    before, last = output.detach().clone(), net.last
+    backward(output, y)
+    assert torch.equal(output, before)
+    assert net.last is last
 
 
 def test_live_forwards_and_accumulation() -> None:
@@ -223,6 +350,8 @@ def test_live_forwards_and_accumulation() -> None:
     backward(second, y[4:])
     backward(first, y[:4])
     assert_same(gradients(wrapped), expected)
+    with pytest.raises(ReplayError, match="has been replayed already"):
+        backward(first, y[:4])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -244,8 +373,9 @@ def test_mixed_precision_is_replayed_in_the_same_precision(dtype: torch.dtype) -
         backward(output, y, scaler.get_scale())
         return gradients(wrapped)
 
-    expected = unscaled(False)
-    for name, gradient in unscaled(True).items():
+    found, expected = unscaled(True), unscaled(False)
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
         assert torch.equal(gradient, expected[name]), name
 
 
@@ -274,8 +404,9 @@ def test_weights_that_were_cast_without_a_graph_are_cast_anew() -> None:
         backward(output, y)
         return gradients(wrapped)
 
-    expected = learned_by(replay=False)
-    for name, gradient in learned_by(replay=True).items():
+    found, expected = learned_by(replay=True), learned_by(replay=False)
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
         torch.testing.assert_close(gradient, expected[name], rtol=0.02, atol=0.02, msg=name)
 
 
@@ -306,6 +437,8 @@ def test_frozen_blocks_cost_no_projection() -> None:
     assert learned(wrapped).keys() == {"module.head.weight", "module.head.bias"}
     assert isinstance(wrapped.projector, CountingProjector)
     assert wrapped.projector.calls == 0
+    wrapped.requires_grad_(False)
+    assert not wrapped(batch()[0]).requires_grad
 
 
 def test_other_modes_and_looking_are_as_ever() -> None:
@@ -334,6 +467,11 @@ def test_what_cannot_be_replayed_is_refused() -> None:
     output = wrapped(x)
     optimizer.step()
     with pytest.raises(ReplayError, match="call backward before the optimizer's step"):
+        backward(output, y)
+    wrapped = perceptron(replay=True)
+    output = wrapped(x)
+    wrapped.module.get_submodule("head").weight = nn.Parameter(torch.zeros(4, 5).double())
+    with pytest.raises(ReplayError, match="were changed between"):
         backward(output, y)
 
 

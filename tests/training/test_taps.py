@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -352,8 +353,101 @@ def test_the_error_is_taken_once_and_above_all_taps() -> None:
     net.append(net[2])
     with pytest.raises(TapError, match="error_at='2' ran twice"):
         DFA(copy.deepcopy(net), projector(9, 5), ["0"], error_at="2")(x)
-    with pytest.raises(TapError, match="'2' ran after the error was taken at '2'"):
-        DFA(net, projector(10, 5), ["0", "2"], error_at="2")(x)
+    around = nn.Sequential(net[0], net[1], net[0])
+    with pytest.raises(TapError, match="'0' ran after the error was taken at '1'"):
+        DFA(around, projector(10, 5), ["0"], error_at="1")(x)
+
+
+@pytest.mark.parametrize("error_at", ["", "1"])
+def test_the_output_layer_is_not_tapped(error_at: str) -> None:
+    """It would learn from the projection, where the error itself is at hand."""
+    net = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5)).double()
+    wrapped = DFA(net, projector(10, 5), ["*"], error_at=error_at)
+    with pytest.raises(TapError, match="'1' makes the output at which the error is taken"):
+        wrapped(normal(2, 5))
+
+
+@pytest.mark.parametrize("layer", [nn.GRU(5, 4), nn.TransformerEncoderLayer(5, 1)])
+def test_samples_come_first_where_they_are_spread(layer: nn.Module) -> None:
+    net = nn.Sequential(layer, nn.Linear(5, 5))
+    with pytest.raises(TapError, match="'0' has batch_first=False"):
+        DFA(net, projector(4, 5), [Tap("0", output=0, broadcast=True)])
+
+
+def test_a_recurrent_layer_gets_the_feedback_of_its_sample_at_every_step() -> None:
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(5, 4, batch_first=True)
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            steps, _ = self.rnn(x)
+            logits: Tensor = self.head(steps.mean(1))
+            return logits
+
+    net = seeded(Reader())
+    feedback = projector(4, 3)
+    wrapped = DFA(net, feedback, [Tap("rnn", output=0, broadcast=True)])
+    x, e = normal(3, 3, 5), normal(3, 3)  # as many steps as samples
+    wrapped(x).backward(e)
+    steps, _ = net.get_submodule("rnn")(x)
+    each = feedback.project(e).unsqueeze(1).expand_as(steps)
+    own = list(net.get_submodule("rnn").parameters())
+    for parameter, gradient in zip(own, torch.autograd.grad(steps, own, each), strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-12, atol=1e-12)
+
+
+def test_a_gate_sees_what_was_tapped_whatever_becomes_of_it() -> None:
+    """What follows may overwrite the output in place, and so may the gate."""
+
+    def gradient(inplace: bool) -> Tensor:
+        net = seeded(nn.Sequential(nn.Linear(5, 4), nn.ReLU(inplace=inplace), nn.Linear(4, 3)))
+        DFA(net, projector(4, 3), [Tap("0", gate=lambda a: a.sin_() if inplace else a.sin())])(
+            normal(2, 5)
+        ).backward(normal(2, 3))
+        found = net.get_submodule("0").weight.grad
+        assert isinstance(found, Tensor)
+        return found
+
+    assert torch.equal(gradient(inplace=True), gradient(inplace=False))
+
+
+class Answer(OrderedDict[str, Tensor]):
+    """A dictionary whose items are attributes too, as some libraries return."""
+
+    def __setitem__(self, key: str, value: Tensor) -> None:
+        super().__setitem__(key, value)
+        setattr(self, key, value)
+
+
+def test_dictionaries_stay_of_their_kind() -> None:
+    class Answering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Module()
+            self.body.linear = nn.Linear(5, 4)
+            self.body.forward = lambda x: Answer(h=self.body.linear(x))
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Answer:
+            return Answer(logits=self.head(self.body(x).h))
+
+    wrapped = DFA(
+        seeded(Answering()), projector(4, 3), [Tap("body", output="h")],
+        error_at=Tap("", output="logits"),
+    )  # fmt: skip
+    wrapped.audit(normal(2, 5))
+    answer = wrapped(normal(2, 5))
+    assert isinstance(answer, Answer)
+    answer.logits.sum().backward()  # type: ignore[attr-defined]
+    assert wrapped.module.get_parameter("body.linear.weight").grad is not None
+
+
+def test_one_tensor_has_no_parts() -> None:
+    net = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)).double()
+    with pytest.raises(TapError, match="'0' returns one tensor, of which output=0"):
+        DFA(net, projector(4, 3), [Tap("0", output=0)])(normal(2, 5))
 
 
 @pytest.mark.parametrize("error_at", [Tap("head", broadcast=True), Tap("head", gate=torch.cos)])
