@@ -37,7 +37,7 @@ class Projector(Protocol):
         """`codes @ B.T`: `[rows, n_inputs]` -> float32 `[rows, n_outputs]`.
 
         Optical projectors take integer codes only and answer on the CPU. The projection is the
-        caller's, who writes into it: no projector keeps it.
+        caller's, who writes into it: no projector keeps it, or answers with the codes.
         """
         ...
 
