@@ -573,7 +573,7 @@ def _check_unwrapped(module: nn.Module) -> None:
             if isinstance(owner, DFA):
                 raise TapError(
                     f"This {type(module).__name__} has feedback already: go on with the DFA that "
-                    "wraps it, or make the module anew."
+                    "wraps it, or take its taps off by that DFA's unwrap()."
                 )
 
 

@@ -31,6 +31,15 @@ Features = Literal["last", "channels", "all"]
 Layout = Literal["concat", "shared_prefix"]
 Gate = Callable[[Tensor], Tensor]
 
+SEQUENCE_LAYERS = (
+    nn.RNNBase,
+    nn.MultiheadAttention,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+    nn.TransformerEncoder,
+    nn.TransformerDecoder,
+)
+
 
 @dataclass(frozen=True)
 class Tap:
@@ -258,8 +267,10 @@ def _remedy(tap: Tap) -> str:
 
 
 def puts_sequence_first(module: nn.Module) -> bool:
-    """Whether it is one of PyTorch's layers with `batch_first=False`, or is made of those."""
-    return any(getattr(part, "batch_first", True) is False for part in module.modules())
+    """Whether it is one of PyTorch's sequence layers, with `batch_first=False`."""
+    return isinstance(module, SEQUENCE_LAYERS) and any(
+        getattr(part, "batch_first", True) is False for part in module.modules()
+    )
 
 
 def detached(output: Any, name: str) -> Any:
