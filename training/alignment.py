@@ -26,8 +26,10 @@ class Alignment:
 
     Attributes:
         feedback: Degrees between feedback and true gradient at each tap, over the whole batch; by
-            the names of the feedback points. Where nothing below a tap learns there is none.
-        weights: Degrees between the gradients of each tapped module's parameters.
+            the names of the feedback points. Where nothing below a tap learns there is none; NaN
+            where nothing above asks for its output, so that the true gradient is zero.
+        weights: Degrees between the gradients of each tapped module's parameters, as one vector;
+            those that were not used in this pass count for nothing. NaN where all are zero.
         cost: What the probe cost: counts of the projector's account, such as `exposures`.
     """
 
@@ -44,7 +46,7 @@ def measure_alignment(model: DFA, probe: Batch, loss: Callable[[Any, Any], Tenso
 
     Args:
         model: A model with taps; its mode does not matter.
-        probe: Inputs and targets.
+        probe: Inputs and targets; see `Batch` for a module that takes keyword arguments.
         loss: `loss(output, targets)`, a scalar.
     """
     before = counts(model.projector.totals())
@@ -80,9 +82,13 @@ def _gradients(
             for parameter in model.module.get_submodule(name).parameters()
             if parameter.requires_grad
         ]
+        wanted = [*taps.values(), *(parameter for _, parameter in owners)]
+        if not wanted:
+            return {}, {}
         gradients = torch.autograd.grad(
             loss(recorded.output, probe.targets),
-            [*taps.values(), *(parameter for _, parameter in owners)],
+            wanted,
+            materialize_grads=True,  # zero for what was not used
         )
     at_taps = dict(zip(taps, gradients, strict=False))
     of_weights: dict[str, list[Tensor]] = {}

@@ -11,7 +11,8 @@ class Batch:
     """What a module is given in one step.
 
     Attributes:
-        inputs: Its positional arguments.
+        inputs: Its positional arguments. A module that needs keyword arguments is wrapped in one
+            whose `forward` passes them on.
         targets: What the loss compares its output with.
         weight: What its loss counts for, where batches are parts of larger ones.
     """

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
-from training.alignment import angle_deg, measure_alignment
+from training.alignment import Alignment, angle_deg, measure_alignment
 from training.batch import Batch
 from training.dfa import DFA
 from training.encoding import Ternary
@@ -94,3 +94,43 @@ def test_angles_of_every_feedback_point_that_learns() -> None:
     assert list(angles.feedback) == ["0", "1", "1#2"]
     assert list(angles.weights) == ["0", "1"]
     assert angles.cost == {"rows": 64}
+
+
+def test_a_parameter_that_is_not_used_counts_for_nothing() -> None:
+    def angles(net: nn.Sequential) -> Alignment:
+        model = DFA(net, DenseProjector(4, 600, seed=1), taps=["blocks.*"])
+        return measure_alignment(model, probe(), functional.cross_entropy)
+
+    plain, spare = (mlp((20, 300, 300, 4), seed=0) for _ in range(2))
+    spare.get_submodule("blocks.0").register_parameter("spare", nn.Parameter(torch.ones(9)))
+    assert angles(spare) == angles(plain)
+
+
+class Forgetful(nn.Module):
+    """Nothing above asks for what one of its blocks puts out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.forgotten = nn.Linear(20, 9), nn.Linear(20, 9)
+        self.last = nn.Linear(9, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forgotten(x)
+        return self.last(self.used(x))
+
+
+def test_where_the_true_gradient_is_zero_there_is_no_angle() -> None:
+    model = DFA(Forgetful(), DenseProjector(4, 18, seed=0), taps=["used", "forgotten"])
+    angles = measure_alignment(model, probe(), functional.cross_entropy)
+    for found in (angles.feedback, angles.weights):
+        assert set(found) == {"used", "forgotten"}
+        assert 0 < found["used"] < 180
+        assert math.isnan(found["forgotten"])
+
+
+def test_where_nothing_learns_there_is_no_angle() -> None:
+    net = nn.Sequential(nn.Linear(20, 9), nn.Linear(9, 4))
+    net[0].requires_grad_(False)
+    model = DFA(net, DenseProjector(4, 9, seed=0), taps=["0"])
+    found = measure_alignment(model, probe(), functional.cross_entropy)
+    assert found == Alignment({}, {}, {"rows": 0})
