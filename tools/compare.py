@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from opu_driver.errors import InputError
 from tools.json_file import JsonOption, write_json, write_text
 from tools.terminal import results, table
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from calibration.comparison import Comparison
 
 COLUMNS = ("", "earlier", "later")
+
+
+class ComparisonError(InputError):
+    """Two paths of which nothing can be compared."""
 
 
 def compare(
@@ -37,10 +42,30 @@ def compare(
     from tools.output_path import require_writable
 
     require_writable(json, html)
-    if earlier.is_dir() and later.is_dir():
+    _require_two_of_a_kind(earlier, later)
+    if earlier.is_dir():
         _compare_runs(earlier, later, json, html)
     else:
         _compare_calibrations(earlier, later, json, html)
+
+
+def _require_two_of_a_kind(*paths: Path) -> None:
+    """Refuse what is not there, and runs beside a calibration.
+
+    Raises:
+        ComparisonError: Names the path, and what it is.
+    """
+    wanted = "Name two calibrations, or two folders of training runs."
+    for path in paths:
+        if not path.exists():
+            raise ComparisonError(f"{path} does not exist. {wanted}")
+    folders = [path for path in paths if path.is_dir()]
+    files = [path for path in paths if not path.is_dir()]
+    if folders and files:
+        raise ComparisonError(
+            f"{folders[0]} is a folder, as training runs are, and {files[0]} a file, as a "
+            f"calibration is: they cannot be compared. {wanted}"
+        )
 
 
 def _compare_runs(earlier: Path, later: Path, json: Path | None, html: Path | None) -> None:
@@ -50,9 +75,10 @@ def _compare_runs(earlier: Path, later: Path, json: Path | None, html: Path | No
     results().print(table("Training runs", found.columns, found.rows()))
     differing = found.settings()
     if differing:
-        results().print(table("Settings that differ", ("", "earlier", "later"), differing))
+        cells = [setting.cells for setting in differing]
+        results().print(table("Settings that differ", COLUMNS, cells))
     else:
-        results().print("The settings are the same.")
+        results().print(found.nothing_differs)
     write_json(json, found.as_json())
     if html is not None:
         write_text(html, found.page())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,35 @@ from tools.results_table import Result, results_of
 from training.figures import feedback_name
 
 if TYPE_CHECKING:
+    from training.experiments import Feedback
     from training.experiments.record import RunRecord
 
 _OF_EACH_RUN = ("feedback", "seed")
+
+
+@dataclass(frozen=True)
+class DifferingSetting:
+    """Something that decided the runs, and was not the same in both.
+
+    Attributes:
+        setting: Its name; that of a nested one is dotted.
+        earlier: Its value; several where the runs differ among each other.
+        later: The same of the others.
+        feedback: The ways of feedback for which it differs like this.
+        everywhere: These are all the ways that both have.
+    """
+
+    setting: str
+    earlier: str
+    later: str
+    feedback: tuple[Feedback, ...]
+    everywhere: bool
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As a table shows it."""
+        of = "" if self.everywhere else f" ({', '.join(self.feedback)})"
+        return (self.setting + of, self.earlier, self.later)
 
 
 class RunComparison:
@@ -54,23 +81,43 @@ class RunComparison:
         now = {result.feedback: result for result in _results(self.later)}
         return [_row(then.get(way), now.get(way)) for way in FEEDBACKS if {way} & {*then, *now}]
 
-    def settings(self) -> list[tuple[str, str, str]]:
-        """What differs of what decided the runs: name, earlier, later."""
-        then, now = _common(self.earlier), _common(self.later)
+    def settings(self) -> list[DifferingSetting]:
+        """What differs of what decided the runs, for the ways of feedback that both have.
+
+        Each way may be tuned for itself, so that only runs of the same one tell.
+        """
+        ways_of: dict[tuple[str, str, str], list[Feedback]] = {}
+        shared = self._shared()
+        for way in shared:
+            then, now = _common(self.earlier, way), _common(self.later, way)
+            for key in {**then, **now}:
+                if then.get(key) != now.get(key):
+                    found = (key, then.get(key, "–"), now.get(key, "–"))
+                    ways_of.setdefault(found, []).append(way)
         return [
-            (key, then.get(key, "–"), now.get(key, "–"))
-            for key in {**then, **now}
-            if then.get(key) != now.get(key)
+            DifferingSetting(*found, tuple(ways), everywhere=ways == shared)
+            for found, ways in ways_of.items()
         ]
+
+    @property
+    def nothing_differs(self) -> str:
+        """What there is to say where no setting differs."""
+        if not self._shared():
+            return "No way of feedback is in both, so that no settings are compared."
+        return "The settings are the same."
+
+    def _shared(self) -> list[Feedback]:
+        """The ways of feedback that both have."""
+        from training.experiments import FEEDBACKS
+
+        then, now = ({run.result.feedback for run in runs} for runs in (self.earlier, self.later))
+        return [way for way in FEEDBACKS if way in then & now]
 
     def as_json(self) -> dict[str, Any]:
         """Both for JSON."""
         return {
             "score": self.score,
-            "settings": [
-                {"setting": key, "earlier": then, "later": now}
-                for key, then, now in self.settings()
-            ],
+            "settings": self.settings(),
             "earlier": [run.result.as_json() for run in self.earlier],
             "later": [run.result.as_json() for run in self.later],
         }
@@ -93,9 +140,10 @@ class RunComparison:
         report.table(self.columns, self.rows())
         report.section("What was different")
         if self.settings():
-            report.table(("Setting", "earlier", "later"), self.settings())
+            cells = [setting.cells for setting in self.settings()]
+            report.table(("Setting", "earlier", "later"), cells)
         else:
-            report.note("Nothing: the same settings.")
+            report.note(self.nothing_differs)
         for name, runs in (("Earlier", self.earlier), ("Later", self.later)):
             report.section(f"{name}: {_place(runs)}")
             for group in _drawn_together(runs):
@@ -147,10 +195,10 @@ def _difference(then: Result, now: Result) -> str:
     return f"{now.test - then.test:+.4g} ± {error:.2g}"
 
 
-def _common(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """Settings, the nested ones by dotted names; several values where the runs differ."""
+def _common(runs: Sequence[RunRecord], way: Feedback) -> dict[str, str]:
+    """Settings of one way, nested ones by dotted names; several values where its runs differ."""
     found: dict[str, list[str]] = {}
-    for run in runs:
+    for run in (run for run in runs if run.result.feedback == way):
         for key, value in _flat(run.settings).items():
             if key not in _OF_EACH_RUN and value not in found.setdefault(key, []):
                 found[key].append(value)

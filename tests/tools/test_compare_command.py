@@ -35,13 +35,18 @@ def test_a_calibration_beside_itself_has_not_changed(opu, calibrations):
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        (["a.h5", "gone.h5"], "gone.h5 cannot be read"),
+        (["a.h5", "gone.h5"], "gone.h5 does not exist"),
+        (["runs", "gone"], "gone does not exist"),
+        (["gone.h5", "runs"], "gone.h5 does not exist"),
+        (["runs", "b.h5"], "runs is a folder, as training runs are, and b.h5 a file"),
+        (["a.h5", "runs"], "runs is a folder, as training runs are, and a.h5 a file"),
         (["a.h5", "text.h5"], "text.h5 is no calibration"),
         (["a.h5", "b.h5", "--html=nowhere/c.html"], "no folder"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(opu, calibrations, files, told):
     (calibrations / "text.h5").write_text("not a calibration")
+    (calibrations / "runs").mkdir()
     ending = opu("compare", *files)
     assert ending.code == 2
     assert told in ending.err

@@ -2,8 +2,16 @@
 
 import json
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+
+from tools.run_comparison import RunComparison
+from training.encoding import Ternary
+from training.experiments import RunResult
+from training.experiments.record import RunRecord
+from training.run_state import EpochRow
+from training.score import accuracy_score
 
 
 @pytest.fixture
@@ -51,9 +59,43 @@ def test_settings_that_differ_are_named(opu, trained, tmp_path):
     found = opu("compare", "a/ternary-seed0", "b", "--json=c.json")
     assert found.code == 0, found.err
     assert json.loads((tmp_path / "c.json").read_text())["settings"] == [
-        {"setting": "encoder.threshold", "earlier": "0.3", "later": "0.7"}
-    ]
+        {
+            "setting": "encoder.threshold", "earlier": "0.3", "later": "0.7",
+            "feedback": ["ternary"], "everywhere": True,
+        }
+    ]  # fmt: skip
     assert "+0" in found.out
+
+
+def recorded(feedback, **settings):
+    """A run as its folder would tell it."""
+    rows = (EpochRow(0, None, {"test": 90.0}, 1e-3, 1.0, "none"),)
+    result = RunResult("best", "digits", feedback, 0, Ternary(0.3), accuracy_score(360), rows)
+    return RunRecord(Path(f"runs/{feedback}"), {"feedback": feedback, **settings}, result)
+
+
+def test_settings_are_compared_for_each_way_that_both_have():
+    def differing(earlier, later):
+        found = RunComparison(
+            [recorded(way, rate=rate) for way, rate in earlier.items()],
+            [recorded(way, rate=rate) for way, rate in later.items()],
+        )
+        return [each.cells for each in found.settings()], found.nothing_differs
+
+    tuned = {"digital": 0.003, "backprop": 0.003, "shallow": 0.1}
+    same = "The settings are the same."
+    assert differing(tuned, {"digital": 0.003, "backprop": 0.003}) == ([], same)
+    assert differing(tuned, {**tuned, "digital": 0.01, "shallow": 0.2})[0] == [
+        ("rate (digital)", "0.003", "0.01"),
+        ("rate (shallow)", "0.1", "0.2"),
+    ]
+    assert differing(tuned, {**tuned, "digital": 0.01, "backprop": 0.01})[0] == [
+        ("rate (digital, backprop)", "0.003", "0.01")
+    ]
+    assert differing(tuned, {"digital": 0.01, "backprop": 0.01})[0] == [("rate", "0.003", "0.01")]
+    cells, told = differing({"digital": 0.003}, {"shallow": 0.1})
+    assert not cells
+    assert "No way of feedback is in both" in told
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"schema": 1, "settings": {}}', "[1]", "no JSON"])
