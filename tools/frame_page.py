@@ -12,14 +12,10 @@ from tools.frame_findings import COLUMNS, findings, grain_words, remarks
 from tools.frame_series import frame_times_s
 from tools.frame_view import CARRIER_FRAMES, FrameView
 from tools.report import Report
+from tools.terminal import counted
 
 if TYPE_CHECKING:
     from opu_driver.recording import Recording
-
-
-def counted(number: int, one: str, many: str) -> str:
-    """A number of things, in words."""
-    return f"{number} {one if number == 1 else many}"
 
 
 def frame_page(view: FrameView) -> str:

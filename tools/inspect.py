@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tools.json_file import JsonOption, write_json, write_text
-from tools.terminal import facts, results, stages, table
+from tools.terminal import counted, facts, results, stages, table
 
 
 def inspect(
@@ -43,7 +43,7 @@ def inspect(
     """Tell what a calibration, a recording or a file of frames holds, and how good it is."""
     from tools.frame_files import open_frames
     from tools.frame_findings import COLUMNS, findings, remarks
-    from tools.frame_page import counted, frame_page
+    from tools.frame_page import frame_page
     from tools.frame_view import FrameView
     from tools.output_path import require_writable
     from tools.recording_table import measured_figures, recording_figures, recording_table

@@ -80,6 +80,18 @@ def _result(feedback: Feedback, runs: Sequence[RunResult]) -> Result:
     )
 
 
+def no_better_than_shallow(results: Sequence[Result]) -> list[Result]:
+    """Feedback alignment that was not worth its feedback: the last layer alone did as well."""
+    return [
+        result
+        for result in results
+        for floor in results
+        if floor.feedback == "shallow"
+        and result.feedback not in ("shallow", "backprop")
+        and not result.score.is_better(result.test, floor.test)
+    ]
+
+
 def light_table(runs: Sequence[RunResult]) -> tuple[list[str], list[list[str]]]:
     """What the light of optical runs cost, and how good it was: columns, and a row a figure."""
     columns = ["", *(f"seed {run.seed}" for run in runs)]

@@ -282,8 +282,9 @@ def sweep(
     """Train through simulated benches that get worse by degrees, and tell where learning breaks.
 
     It breaks at the first value where a bench is refused, or where the mean score is no better than
-    with the last layer alone: no feedback would have done as well. Run it again to go on where it
-    was interrupted; a folder with runs of other settings is refused.
+    with the last layer alone: no feedback would have done as well. Where no bench is better, not
+    even at the mildest value, that is told instead: a longer training may be. Run it again to go
+    on where it was interrupted; a folder with runs of other settings is refused.
     """
     from tools.output_path import require_writable
     from tools.train import numbers
@@ -307,7 +308,11 @@ def sweep(
         results().print(table(title, COLUMNS, [_cells(point, score) for point in found]))
     results().print(f"Last layer only: {score.shown(floor)}", highlight=False)
     broken = {name: _broken(found, floor, score) for name, found in points.items()}
-    write_json(json, {"shallow": baseline, "points": points, "broken": broken})
+    never_better = {name: _never_better(found, floor, score) for name, found in points.items()}
+    write_json(
+        json,
+        {"shallow": baseline, "points": points, "broken": broken, "never_better": never_better},
+    )
     if report is not None:
         write_text(report, _page(chosen, points, floor, score))
 
@@ -343,23 +348,29 @@ def _axes(over: str, values: str | None) -> Mapping[str, tuple[float, ...]]:
         raise SettingsError(f"--values {values!r}: give numbers, with commas.") from error
 
 
-def _worse(mean: float, floor: float, score: Score) -> bool:
-    """Whether a score is no better than the baseline's."""
-    return mean <= floor if score.higher_is_better else mean >= floor
-
-
 def _broken(points: Sequence[Point], floor: float, score: Score) -> list[float]:
     """The values at which learning is broken: refused, or no better than the baseline."""
     return [
         point.value
         for point in points
-        if point.refusal or point.mean is None or _worse(point.mean, floor, score)
+        if point.refusal or point.mean is None or not score.is_better(point.mean, floor)
     ]
+
+
+def _never_better(points: Sequence[Point], floor: float, score: Score) -> bool:
+    """Whether the last layer alone did as well even at the mildest value, where light got through.
+
+    That tells of the training, not of the bench.
+    """
+    better = [point.mean is not None and score.is_better(point.mean, floor) for point in points]
+    return not points[0].refusal and not any(better)
 
 
 def _ending(points: Sequence[Point], floor: float, score: Score) -> str:
     """Where it breaks for good; or all values that break it, where later ones do not."""
     broken, values = _broken(points, floor, score), [point.value for point in points]
+    if _never_better(points, floor, score):
+        return f"never better than the last layer alone, even at {values[0]:g}: train longer"
     if not broken:
         return f"holds to {values[-1]:g}"
     if broken == values[-len(broken) :]:

@@ -35,6 +35,11 @@ def tell_error(text: str, *, interrupted: bool = False) -> None:
     remarks().print(f"{word}: {escape(text)}", soft_wrap=True, highlight=False)
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """A number of things, in words."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A table: its first column is words, the others are numbers."""
     made = Table(title=title, title_justify="left", title_style="bold", header_style="dim")

@@ -122,7 +122,12 @@ def train(
     over seeds, with what the light cost.
     """
     from tools.output_path import require_writable
-    from tools.results_table import light_table, result_columns, results_of
+    from tools.results_table import (
+        light_table,
+        no_better_than_shallow,
+        result_columns,
+        results_of,
+    )
     from tools.training_runs import Series
     from tools.training_view import training_page
     from training.experiments import named_recipe
@@ -167,6 +172,13 @@ def train(
     title = f"{task}, recipe {chosen.name}, test set"
     columns = result_columns(finished[0].score)
     results().print(table(title, columns, [result.cells for result in came_to]))
+    outdone = "; ".join(result.name for result in no_better_than_shallow(came_to))
+    if outdone:
+        results().print(
+            f"No better than the last layer alone: {outdone}. A longer training (--epochs) may be.",
+            highlight=False,
+            soft_wrap=True,
+        )
     lit = [run for run in finished if run.feedback == "optical"]
     if lit:
         results().print(table("What the light cost", *light_table(lit)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.interruption import advice
-from tools.terminal import remarks
+from tools.terminal import counted, remarks
 from tools.training_watch import TrainingWatch
 from training.figures import feedback_name
 
@@ -102,10 +102,10 @@ class Series:
                 team=self.team,
             )
         if self.leads:
+            epochs = counted(result.rows[-1].epoch, "epoch", "epochs")
             remarks().print(
-                f"{title}: test {result.score.name} "
-                f"{result.score.shown(result.test)} after {result.rows[-1].epoch} epochs, "
-                f"{result.seconds:.0f} s",
+                f"{title}: test {result.score.name} {result.score.shown(result.test)} after "
+                f"{epochs}, {result.seconds:.0f} s",
                 highlight=False,
             )
         return result

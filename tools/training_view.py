@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tools.results_table import light_table, result_columns, results_of
+from tools.terminal import counted
 
 if TYPE_CHECKING:
     from tools.report import Report
@@ -99,10 +100,11 @@ def recipe_settings(runs: Sequence[RunResult]) -> dict[str, str]:
     from training.experiments import named_recipe
 
     recipe = named_recipe(runs[0].recipe, runs[0].task)
+    epochs = counted(runs[0].rows[-1].epoch, "epoch", "epochs")
     return {
         "data": recipe.task,
         "network": recipe.network,
-        "training": f"{recipe.schooling}, {runs[0].rows[-1].epoch} epochs",
+        "training": f"{recipe.schooling}, {epochs}",
         "codes": str(recipe.encoder),
         "seeds": ", ".join(sorted({str(run.seed) for run in runs})),
     }

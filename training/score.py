@@ -38,6 +38,10 @@ class Score:
         """The value with its unit."""
         return self.number(value) + (f" {self.unit}" if self.unit else "")
 
+    def is_better(self, value: float, than: float) -> bool:
+        """Whether one value is better than another, not only as good."""
+        return value > than if self.higher_is_better else value < than
+
     def shortfall(self, value: float) -> float:
         """What is left to gain, for logarithmic axes: the error of an accuracy, else the value."""
         return 100 - value if self.higher_is_better and self.unit == "%" else value

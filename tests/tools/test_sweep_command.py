@@ -37,9 +37,14 @@ def test_dead_outputs_break_learning_in_the_end(sweep, tmp_path):
     assert alive["snr"] == pytest.approx(dead["snr"])
     assert len(content["shallow"]) == 1
     assert content["broken"]["dead-outputs"] == [0.0, 1.0]  # after two epochs the baseline is ahead
+    assert content["never_better"] == {"dead-outputs": True}
     page = (tmp_path / "s.html").read_text()
     HTMLParser().feed(page)
     assert page.count("<figure>") == 1
+    for told in (ending.out, page):
+        assert "never better than the last layer alone, even at 0: train longer" in " ".join(
+            told.split()
+        )
     assert "Last layer only" in ending.out
 
 
@@ -109,6 +114,7 @@ def test_a_bench_that_is_refused_is_a_result(sweep):
     assert point["scores"] == []
     assert "Error: " in point["refusal"]
     assert content["broken"]["phase-walk"] == [3.0]
+    assert content["never_better"] == {"phase-walk": False}
     assert "refused" in ending.err
 
 
@@ -135,11 +141,15 @@ def test_what_cannot_be_swept_is_refused(opu, tmp_path, options, message):
         ((90, 40, 30), "breaks at 2"),
         ((40, 90, 90), "broken at 1"),
         ((40, 90, None), "broken at 1, 3"),
+        ((50, 40, None), "never better than the last layer alone, even at 1: train longer"),
+        ((None, 40, 40), "breaks at 1"),
     ],
 )
 def test_where_it_breaks_is_told(scores, told):
     points = [
-        Point("bits", float(i), () if score is None else (float(score),), None, None)
+        Point("bits", float(i), (), None, None, "DeviceError: dark")
+        if score is None
+        else Point("bits", float(i), (float(score),), None, None)
         for i, score in enumerate(scores, 1)
     ]
     assert _ending(points, 50.0, accuracy_score(10)) == told

@@ -12,6 +12,7 @@ from calibration.calibration_file import Calibration
 from calibration.projector import OpticalProjector
 from opu_driver import simulated_bench
 from tests.conftest import BENCH_SEED
+from tools.results_table import Result, no_better_than_shallow
 from tools.train import _calibration, _earlier
 from tools.training_projector import KeepingProjector
 from tools.training_runs import Series
@@ -19,6 +20,7 @@ from training.datasets.digits import digits
 from training.errors import FingerprintError
 from training.experiments import named_recipe, run
 from training.experiments.fully_connected import FullyConnected
+from training.score import Score, accuracy_score
 
 
 def test_five_ways_to_train_make_one_table(opu, tmp_path):
@@ -242,3 +244,29 @@ def test_every_calibration_that_is_gone_over_to_is_kept_once():
     for n in (0, 1, 1):
         projector.project(torch.ones(1, 2))
         assert kept == ["second"] * n
+
+
+def result_of(feedback, test, score):
+    return Result(feedback, feedback, score, test, None, 1, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("score", "bad", "good"), [(accuracy_score(10), 80.0, 91.0), (Score("perplexity"), 9.0, 3.0)]
+)
+def test_feedback_that_the_last_layer_alone_outdoes_is_found(score, bad, good):
+    floor = 90.0 if score.higher_is_better else 4.0
+    tests = {"optical": good, "digital": floor, "ternary": bad, "backprop": bad}
+    results = [result_of(way, test, score) for way, test in tests.items()]
+    found = no_better_than_shallow([*results, result_of("shallow", floor, score)])
+    assert [result.feedback for result in found] == ["digital", "ternary"]
+    assert not no_better_than_shallow(results)
+
+
+def test_feedback_that_is_not_worth_it_is_remarked_on(opu):
+    asked = ["train", "digits", "--epochs=1"]
+    ending = opu(*asked, "--feedback=digital,backprop,shallow", "--out=a")
+    told = "No better than the last layer alone: DFA, not quantised. A longer training"
+    assert told in ending.out
+    assert "after 1 epoch," in ending.err
+    alone = opu(*asked, "--feedback=digital", "--out=b")
+    assert "last layer alone" not in alone.out
