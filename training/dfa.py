@@ -110,6 +110,8 @@ class DFA(nn.Module):
             encoders with an absolute threshold need it.
         feedback_scale: What multiplies all feedback. Entries of `B` have unit mean square, so that
             feedback is larger than a backpropagated error; Adam does not mind, SGD does.
+        other_feedback: Weights that were trained with other feedback may be loaded, to go on with
+            this one; False at first.
         replay: Keep no activations: run forward, and once more in the backward pass, in which each
             block learns and forgets before the next one runs (see `training.replay`). Gradients are
             the same. They arrive in `.grad` by one `backward()` for each forward pass, neither by
@@ -190,6 +192,7 @@ class DFA(nn.Module):
         self.layout = layout
         self.reduction = reduction
         self.loss_scale = loss_scale
+        self.other_feedback = False
         self.feedback_scale = feedback_scale
         self.replay = replay
         self.taps = resolve(module, taps)
@@ -406,6 +409,8 @@ class DFA(nn.Module):
             FingerprintError: Projector, layout, taps or `error_at` differ.
         """
         own = self.get_extra_state()
+        if self.other_feedback:
+            return
         wrong = [
             f"{key} {state.get(key)!r} instead of {own.get(key)!r}"
             for key in {**own, **state}
@@ -414,25 +419,8 @@ class DFA(nn.Module):
         if wrong:
             raise FingerprintError(
                 f"These weights were trained with other feedback: {'; '.join(wrong)}. Use the "
-                "same, or load_state_dict(..., other_feedback=True) to go on with the new one."
+                "same, or set other_feedback = True on this DFA to go on with the new one."
             )
-
-    def load_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        strict: bool = True,
-        assign: bool = False,
-        *,
-        other_feedback: bool = False,
-    ) -> Any:
-        """As `torch.nn.Module.load_state_dict`; `other_feedback` permits another `B`.
-
-        Raises:
-            FingerprintError: Projector, layout or taps differ, and that was not asked for.
-        """
-        if other_feedback:
-            state_dict = {**state_dict, "_extra_state": self.get_extra_state()}
-        return super().load_state_dict(state_dict, strict, assign)
 
     def _hooked(self, name: str, tap: Tap) -> RemovableHandle:
         part = self.module.get_submodule(name)

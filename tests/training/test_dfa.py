@@ -365,7 +365,8 @@ def test_a_checkpoint_knows_its_feedback(encoder: Encoder | None) -> None:
         other.load_state_dict(saved)
     with pytest.raises(FingerprintError, match=r"taps \['blocks.0', 'blocks.1'\] instead of"):
         model(taps=["blocks.0"]).load_state_dict(saved)
-    other.load_state_dict(saved, other_feedback=True)
+    other.other_feedback = True
+    nn.Sequential(other).load_state_dict({f"0.{key}": value for key, value in saved.items()})
     torch.testing.assert_close(other.module.get_parameter("head.bias"), saved["module.head.bias"])
 
 
