@@ -305,7 +305,8 @@ def others() -> list[Row]:
             bench.configure(replace(bench.settings, exposure_us=set_electrons(bench, 20)))
             bits = np.random.default_rng(seed).integers(0, 2, (1, 100), np.uint8)
             frames = bench.expose(bench.layout(100).render(bits))
-            found = find_carrier(frames, saturation_level=None)
+            black_level = bench.camera.black_level
+            found = find_carrier(frames, saturation_level=None, black_level=black_level)
             true = scene_of(bench).truth.carrier
             misses.append(math.hypot(found.row - true[0], found.column - true[1]))
     rows.append(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.datasets.text import Passages, Text, passages_in_order, text
-from training.encoding import Ternary
+from training.encoding import BitPlanes, Ternary
 from training.experiments.recipe import Feedback, Recipe
 from training.models.transformer import Decoder, FeedbackPoints, taps_of
 from training.randomness import WEIGHTS, derived_seed
@@ -168,10 +168,13 @@ BILLION = replace(
 )
 """10^9 parameters: to be planned, and to take steps where memory allows."""
 
+MICRO = replace(SHAKESPEARE, name="micro", points="micro", encoder=BitPlanes(3))
+"""Feedback after each sub-layer: of ternary codes hardly more is left than random features give."""
+
 RECIPES = (
     SHAKESPEARE,
-    replace(SHAKESPEARE, name="micro", points="micro"),
+    MICRO,
     replace(SHAKESPEARE, task="dialogue"),
-    replace(SHAKESPEARE, task="dialogue", name="micro", points="micro"),
+    replace(MICRO, task="dialogue"),
     BILLION,
 )
