@@ -70,6 +70,7 @@ class _Pass:
 
     Attributes:
         gradients: Those who learn find a graph.
+        keeps: The tapped outputs themselves are kept, not only their shapes.
         tapped: Each call of a tapped module.
         points: Their feedback points, once the error was taken, and there is feedback.
         closed: The error was taken.
@@ -81,6 +82,7 @@ class _Pass:
     """
 
     gradients: bool
+    keeps: bool = True
     tapped: list[Tapped] = field(default_factory=list)
     points: tuple[FeedbackPoint, ...] = ()
     closed: bool = False
@@ -272,7 +274,9 @@ class DFA(nn.Module):
             return self.module(*args, **kwargs)
         if self.replay and self._mode == "dfa" and self._learns():
             return self._run_blind(*args, **kwargs)
-        return self.record(*args, **kwargs).output
+        # Without feedback the graphs of the blocks are of no use, and end with them.
+        running = _Pass(torch.is_grad_enabled(), keeps=self._mode == "dfa")
+        return self._run(running, lambda: self.module(*args, **kwargs))
 
     def record(self, *args: Any, **kwargs: Any) -> Recorded:
         """A forward pass that also returns the tapped outputs, to take gradients at them.
@@ -304,7 +308,7 @@ class DFA(nn.Module):
     def _run_blind(self, *args: Any, **kwargs: Any) -> Any:
         """A forward pass of which nothing is kept but what lies above `error_at`."""
         call = ForwardPass(self.module, args, kwargs)
-        return self._run(_Pass(True, call=call), call.run)
+        return self._run(_Pass(True, keeps=False, call=call), call.run)
 
     def _run_again(
         self,
@@ -452,9 +456,9 @@ class DFA(nn.Module):
         else:
             calls = 1 + sum(each.tap is tap for each in running.tapped)
             call = name if calls == 1 else f"{name}#{calls}"
-            if running.call is None:
+            if running.keeps:
                 running.tapped.append(Tapped(call, tap, tensor, tap.factor(tensor)))
-            else:  # of what will be replayed nothing is kept but shapes
+            else:
                 running.tapped.append(Tapped(call, tap, torch.empty_like(tensor, device="meta")))
         if self._mode == "bp":
             return None
