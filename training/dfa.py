@@ -27,6 +27,7 @@ from torch.utils.hooks import RemovableHandle
 
 from training.encoding import Encoder, Identity
 from training.errors import FingerprintError, LeakError, SettingsError, TapError
+from training.leaks import leaking, passing_by
 from training.outside import Outside
 from training.probe import undisturbed
 from training.projector import Projector
@@ -359,32 +360,25 @@ class DFA(nn.Module):
             return error.new_zeros(error.shape[0], self.projector.n_outputs)
 
         parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
-        leaves = list(parameters.values())
         with undisturbed(self), self.in_mode("dfa"), torch.enable_grad():
             feedback, self._feedback = self._feedback, zero
             running = _Pass(gradients=True)
             try:
-                output = self._run(running, lambda: self.module(*args, **kwargs))
-                below = _reached([each.tensor for each in running.tapped], leaves)
-                reached = _reached(tensors_in(output), leaves)
-                passing_by = _passing_by(tensors_in(output), running)
+                returned = tensors_in(self._run(running, lambda: self.module(*args, **kwargs)))
+                tapped = [each.tensor for each in running.tapped]
+                leaks = leaking(parameters, tapped, returned, self.tied)
+                assert running.error is not None  # or it would not have been closed
+                assert running.sunk is not None
+                around = passing_by(returned, running.error, running.sunk)
             finally:
                 self._feedback = feedback
-        if passing_by:
+        if around:
             raise LeakError(
-                f"{passing_by} of the tensors that this {type(self.module).__name__} returns come "
+                f"{around} of the tensors that this {type(self.module).__name__} returns come "
                 "from where the error is taken, and a loss made of them brings no feedback. If the "
                 "module computes its own loss, name the part that makes the logits: "
                 "error_at='head'."
             )
-        leaks = [
-            name
-            for name, tapped, gradient in zip(parameters, below, reached, strict=True)
-            if name not in self.tied
-            and tapped is not None
-            and gradient is not None
-            and bool(_numbers(gradient).count_nonzero())
-        ]
         if leaks:
             raise LeakError(
                 f"Without feedback, backpropagation still reaches {', '.join(leaks)} around the "
@@ -586,32 +580,3 @@ def _parameters(module: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
         if name not in every:
             raise TapError(f"tied={name!r} is no parameter: {', '.join([*every][:12])} are.")
     return tuple(first[id(every[name])] for name in names)
-
-
-def _passing_by(returned: Sequence[Tensor], running: _Pass) -> int:
-    """How many returned tensors hang on where the error is taken, but not through the sink."""
-    error, sunk = running.error, running.sunk
-    if error is None or sunk is None or not error.requires_grad:
-        return 0
-    around = 0
-    for tensor in returned:
-        if tensor is not sunk and tensor.requires_grad:
-            to = torch.autograd.grad(
-                tensor.sum(), [error, sunk], retain_graph=True, allow_unused=True
-            )
-            around += to[0] is not None and to[1] is None
-    return around
-
-
-def _numbers(gradient: Tensor) -> Tensor:
-    return gradient.coalesce().values() if gradient.is_sparse else gradient
-
-
-def _reached(tensors: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tensor | None]:
-    """What random gradients at some tensors make of the leaves' gradients."""
-    tensors = [tensor for tensor in tensors if tensor.requires_grad]
-    if not tensors:
-        return [None] * len(leaves)
-    generator = torch.Generator().manual_seed(0)
-    errors = [torch.randn(tensor.shape, generator=generator).to(tensor) for tensor in tensors]
-    return list(torch.autograd.grad(tensors, leaves, errors, retain_graph=True, allow_unused=True))
