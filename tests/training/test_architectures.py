@@ -23,6 +23,7 @@ from training.experiments.fully_connected import RECIPES as FULLY_CONNECTED
 from training.experiments.text import SHAKESPEARE, TextRecipe
 from training.experiments.vision import CLOTHES, VisionRecipe
 from training.models.diffusion import noisy, samples, shares
+from training.models.mlp import mlp
 from training.models.transformer import Attention, Decoder, taps_of
 from training.models.vision_transformer import VisionTransformer
 from training.projector import DenseProjector
@@ -248,3 +249,24 @@ def test_every_recipe_says_what_it_is() -> None:
         assert recipe.network
         assert recipe.schooling
         assert min(recipe.n_inputs, recipe.n_feedback, recipe.widest) >= 2
+
+
+def test_square_layers_may_begin_as_the_identity() -> None:
+    """Then a hundred of them still tell of the input, which Xavier's weights forget."""
+    x = torch.randn(400, 20, generator=torch.Generator().manual_seed(0))
+
+    def told(init: str) -> float:
+        """Share of the input's variance that the last hidden layer explains linearly."""
+        with torch.no_grad():
+            h = mlp((20, *[32] * 100, 4), seed=0, init=init).blocks(x)
+        residue = x - h @ torch.linalg.lstsq(h, x).solution
+        return 1 - float(residue.square().sum() / x.square().sum())
+
+    net = mlp((20, 32, 32, 4), seed=0, init="identity")
+    assert torch.equal(net.blocks[1].get_parameter("0.weight"), torch.eye(32))
+    glorot = mlp((20, 32, 32, 4), seed=0, init="xavier")
+    assert torch.equal(net.head.weight, glorot.head.weight)
+    assert told("identity") > 0.7
+    assert told("xavier") < 0.5
+    with pytest.raises(SettingsError, match="'lecun', 'xavier' or 'identity'"):
+        mlp((20, 32, 4), seed=0, init="zero")

@@ -44,15 +44,16 @@ def mlp(
         activation: After each hidden layer.
         init: Weights uniform in +-limit: `"lecun"`, limit `1/sqrt(fan_in)`, biases too (PyTorch's
             default for linear layers); `"xavier"`, limit `sqrt(6/(fan_in + fan_out))`, biases zero
-            (Glorot and Bengio, 2010, eq. 16).
+            (Glorot and Bengio, 2010, eq. 16); `"identity"`, as `"xavier"`, but square layers begin
+            as the identity, so that what is far from the input still tells of it.
 
     Raises:
         SettingsError: Fewer than three widths, a width below one, or an unknown `init`.
     """
     if len(widths) < 3 or min(widths) < 1:
         raise SettingsError(f"Widths {tuple(widths)}: give inputs, hidden layers and outputs.")
-    if init not in ("lecun", "xavier"):
-        raise SettingsError(f"Initialisation {init!r}: choose 'lecun' or 'xavier'.")
+    if init not in ("lecun", "xavier", "identity"):
+        raise SettingsError(f"Initialisation {init!r}: choose 'lecun', 'xavier' or 'identity'.")
     with torch.random.fork_rng(devices=[]):
         network = MLP(widths, activation)
     generator = torch.Generator().manual_seed(seed)
@@ -65,4 +66,6 @@ def mlp(
             with torch.no_grad():
                 layer.weight.uniform_(-limit, limit, generator=generator)
                 layer.bias.uniform_(-bias, bias, generator=generator)
+                if init == "identity" and layer.in_features == layer.out_features:
+                    nn.init.eye_(layer.weight)
     return network
