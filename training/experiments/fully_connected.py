@@ -160,16 +160,11 @@ def _deep(depth: int) -> FullyConnected:
         epochs=3,
         learning_rate=3e-3,
         backprop_rate=3e-4,
+        shallow=Shallow(0.01, "identity"),
     )
 
 
-DEEPEST = replace(
-    _deep(100),
-    init="identity",
-    learning_rate=1e-3,
-    backprop_rate=1e-4,
-    shallow=Shallow(0.01, "identity"),
-)
+DEEPEST = replace(_deep(100), init="identity", learning_rate=1e-3, backprop_rate=1e-4)
 """A hundred layers of Xavier's weights forget the input, and feedback alignment gets nowhere."""
 
 RECIPES = (
