@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.batch import Batch
 from training.dfa import DFA, Mode
-from training.probe import undisturbed
+from training.moment import Moment
 from training.projector import counts
 
 
@@ -73,7 +73,7 @@ def _gradients(
     model: DFA, probe: Batch, loss: Callable[[Any, Any], Tensor], mode: Mode
 ) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
     """Gradients at each tap, and of each tapped module's parameters, in one mode."""
-    with undisturbed(model), model.in_mode(mode), torch.enable_grad():
+    with Moment(model).again(), model.in_mode(mode), torch.enable_grad():
         recorded = model.record(*probe.inputs)
         taps = {name: tap for name, tap in recorded.taps if tap.requires_grad}
         owners = [

@@ -28,8 +28,8 @@ from torch.utils.hooks import RemovableHandle
 from training.encoding import Encoder, Identity
 from training.errors import FingerprintError, LeakError, SettingsError, TapError
 from training.leaks import leaking, passing_by
+from training.moment import Moment
 from training.outside import Outside
-from training.probe import undisturbed
 from training.projector import Projector
 from training.replay import Blind, ForwardPass, Over, Replay
 from training.sink import Feedback, Sink
@@ -339,7 +339,7 @@ class DFA(nn.Module):
             TapError: A tapped module did not run, or its output does not fit the error or the
                 projector.
         """
-        with undisturbed(self), self.in_mode("dfa"), torch.no_grad():
+        with Moment(self).again(), self.in_mode("dfa"), torch.no_grad():
             return self.record(*args, **kwargs).points
 
     def audit(self, *args: Any, **kwargs: Any) -> None:
@@ -360,7 +360,7 @@ class DFA(nn.Module):
             return error.new_zeros(error.shape[0], self.projector.n_outputs)
 
         parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
-        with undisturbed(self), self.in_mode("dfa"), torch.enable_grad():
+        with Moment(self).again(), self.in_mode("dfa"), torch.enable_grad():
             feedback, self._feedback = self._feedback, zero
             running = _Pass(gradients=True)
             try:
