@@ -13,7 +13,8 @@ class Moment:
     """Buffers, training flags, PyTorch's random generators and autocast, as they are now.
 
     `with Moment(module).again():` is a look that leaves no trace; gradients are left alone by those
-    who ask for them with `torch.autograd.grad`. Other generators, and whatever Python remembers, are not part of it.
+    who ask for them with `torch.autograd.grad`. Other generators, and whatever Python remembers,
+    are not part of it.
 
     Args:
         module: Whose moment it is.
