@@ -7,7 +7,7 @@ times over that of the plain module in the same run, the median over rounds in w
 all take turns:
 
 - wrapped: the same backpropagation inside the wrapper, mode `bp`.
-- free: feedback alignment with a projector that costs nothing: what the method itself costs.
+- free: feedback alignment with a projector that only copies: what the method itself costs.
 - dense: with a stored matrix and ternary codes.
 - shared: as dense, all layers fed by the first outputs of one projection (`shared_prefix`).
 - replay: as shared, and no activations kept (`replay=True`).

@@ -406,9 +406,9 @@ class DFA(nn.Module):
         Raises:
             FingerprintError: Projector, layout, taps or `error_at` differ.
         """
-        own = self.get_extra_state()
         if self.other_feedback:
             return
+        own = self.get_extra_state()
         wrong = [
             f"{key} {state.get(key)!r} instead of {own.get(key)!r}"
             for key in {**own, **state}

@@ -13,7 +13,7 @@ arithmetic on top of backpropagation's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
@@ -78,7 +78,7 @@ class ForwardPass:
             self._module(*self._args, **self._kwargs)
 
 
-def _versions(tensors: Any) -> list[tuple[Tensor, int]]:
+def _versions(tensors: Iterable[Tensor]) -> list[tuple[Tensor, int]]:
     return [(tensor, tensor._version) for tensor in tensors]
 
 

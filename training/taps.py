@@ -286,7 +286,10 @@ def detached(output: Any, name: str) -> Any:
     if isinstance(output, tuple | list):
         return _like(output, [detached(item, name) for item in output])
     if isinstance(output, dict):
-        return _with(output, {key: detached(item, name) for key, item in output.items()})
+        new = _with(output, {key: detached(item, name) for key, item in output.items()})
+        attributes = tensors_in(list(getattr(new, "__dict__", {}).values()))
+        if not any(tensor.requires_grad for tensor in attributes):
+            return new
     raise TapError(
         f"{name!r} returns a {type(output).__name__}, through which gradients might pass by the "
         "tap: wrap the module in one that returns tensors, tuples, lists or dicts of them."
@@ -317,6 +320,8 @@ def _like(output: Any, items: list[Any]) -> Any:
 
 def _with(output: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
     """A dictionary of the same kind, with other items."""
+    if type(output) is dict:
+        return {**output, **items}
     new = copy.copy(output)
     for key, item in items.items():
         new[key] = item

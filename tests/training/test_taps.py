@@ -444,6 +444,37 @@ def test_dictionaries_stay_of_their_kind() -> None:
     assert wrapped.module.get_parameter("body.linear.weight").grad is not None
 
 
+def test_a_dictionary_that_hides_a_tensor_is_refused() -> None:
+    """Backpropagation would pass by the tap through an attribute that is no item."""
+
+    class Hiding(dict[str, Tensor]):
+        aside: Tensor
+
+    class Body(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(5, 4)
+
+        def forward(self, x: Tensor) -> Hiding:
+            answer = Hiding(h=self.linear(x))
+            answer.aside = answer["h"].tanh()
+            return answer
+
+    class Leaking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = Body(), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            answer = self.body(x)
+            logits: Tensor = self.head(answer["h"] + answer.aside)
+            return logits
+
+    wrapped = DFA(seeded(Leaking()), projector(4, 3), [Tap("body", output="h")])
+    with pytest.raises(TapError, match="'body' returns a Hiding, through which gradients might"):
+        wrapped(normal(2, 5))
+
+
 def test_one_tensor_has_no_parts() -> None:
     net = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)).double()
     with pytest.raises(TapError, match="'0' returns one tensor, of which output=0"):
