@@ -134,14 +134,22 @@ def _watch(head: LaserHead, do: Callable[[list[str]], str], for_s: float | None)
     threading.Thread(target=listen, daemon=True).start()
     begin = time.monotonic()
     told = None
-    while for_s is None or time.monotonic() - begin < for_s:
+
+    def tell() -> None:
+        nonlocal told
         light = f"{head.output_mw:.3g} mW" if head.shining else "dark"
         if light != told:
             results().print(f"{time.strftime('%H:%M:%S')}  laser {light}", highlight=False)
             told = light
-        try:
-            line = typed.get(timeout=_LOOK_S)
-        except Empty:
-            continue
-        if line.split():
-            results().print(do(line.split()), highlight=False)
+
+    try:
+        while for_s is None or time.monotonic() - begin < for_s:
+            tell()
+            try:
+                line = typed.get(timeout=_LOOK_S)
+            except Empty:
+                continue
+            if line.split():
+                results().print(do(line.split()), highlight=False)
+    finally:
+        tell()  # it may have changed since the last look

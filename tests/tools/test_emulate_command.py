@@ -1,13 +1,16 @@
 """The emulated laser of `opu emulate`, in a process of its own as a user runs it."""
 
+import io
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from opu_driver import open_bench
+from tools.emulate import _watch
 
 pytest.importorskip("serial", reason="pyserial is not installed: pip install 'opu[serial]'")
 pytest.importorskip("pypylon", reason="pypylon is not installed: pip install 'opu[pylon]'")
@@ -37,6 +40,20 @@ def test_it_serves_a_bench_and_takes_its_file_away_at_the_end(started, tmp_path)
     assert out.rstrip().endswith("dark")
     assert not path.exists()
     assert "Interrupted" in err
+
+
+def test_what_changed_since_the_last_look_is_told_at_the_end(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("off\n"))
+    head = SimpleNamespace(output_mw=5.0, shining=True)
+
+    def off(words):
+        head.shining = False
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _watch(head, off, None)
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split("laser ")[1] for line in told] == ["5 mW", "dark"]
 
 
 def test_a_hand_at_the_laser_is_heard(tmp_path):

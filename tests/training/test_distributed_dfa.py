@@ -125,6 +125,9 @@ def process(rank: int, make: Callable[[], tuple[nn.Module, DFA]], folder: str) -
     x, y = batch()
     found = train(model, wrapped, x[rank::N_PROCESSES], y[rank::N_PROCESSES])
     torch.save(found, f"{folder}/{rank}.pt")
+    # A parallel module that outlives its group ends the group's threads while it holds the
+    # interpreter, for which they may wait: https://github.com/pytorch/pytorch/issues/56297
+    del model, wrapped
     dist.destroy_process_group()
 
 
