@@ -7,8 +7,16 @@ import textwrap
 import time
 
 import pytest
+from filelock import FileLock
 
 from opu_driver.emulators.logbook import Logbook
+
+
+@pytest.fixture(scope="module")
+def gige_port(tmp_path_factory):
+    """All cameras of that protocol share one port: one of the processes that test has it."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "gige-port.lock", timeout=250):
+        yield
 
 
 @pytest.fixture

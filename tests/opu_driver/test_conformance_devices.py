@@ -258,7 +258,7 @@ def test_display_opencv_and_a_simulated_scpi_laser(passes, tmp_path):
 @needs_compiler
 @needs("gi", "aravis")
 @needs("serial", "serial")
-def test_alp_aravis_and_cobolt(passes, emulated_laser, alp_library):
+def test_alp_aravis_and_cobolt(passes, emulated_laser, alp_library, gige_port):
     port = emulated_laser("cobolt", "--warm-up-s", "0.2")
     serial = f"SUITE{os.getpid()}"
     try:

@@ -38,7 +38,7 @@ FIRST_ID_OF_FAKE = 65400
 
 
 @pytest.fixture(scope="module")
-def fake():
+def fake(gige_port):
     with FakeGigECamera(SERIAL) as fake:
         yield fake
 
