@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
 
 from training.alignment import measure_alignment
 from training.dfa import DFA
@@ -276,6 +278,8 @@ def _restore_optimizer(optimizer: Optimizer, saved: Any) -> None:
     Raises:
         ValueError: They are not those of this optimizer.
     """
+    if not all(map(_is_plain, tree_leaves(saved["state"]))):
+        raise ValueError("the optimizer remembers something else than dense, real tensors")
     own = _settings(optimizer)
     optimizer.load_state_dict(saved)
     if _settings(optimizer) != own:
@@ -287,15 +291,30 @@ def _restore_optimizer(optimizer: Optimizer, saved: Any) -> None:
             if moments and moments.keys() != pattern.keys():
                 raise ValueError(f"the optimizer remembers {sorted(pattern)} of a parameter")
             for name, moment in moments.items():
-                shape = parameter.shape if pattern[name].ndim else torch.Size()
-                if getattr(moment, "shape", None) != shape:
+                like = parameter if pattern[name].ndim else pattern[name]
+                if moment.shape != like.shape:
                     raise ValueError(f"{name} of the optimizer is not of its parameter's shape")
+                if not moment.isfinite().all():
+                    raise ValueError(f"{name} of the optimizer is not finite")
+                if (moment < 0).any() and (pattern[name] >= 0).all():
+                    raise ValueError(f"{name} of the optimizer is negative")
+                # Steps write to where a parameter has its numbers, and a moment may have fewer
+                # than its shape says, or those of another one.
+                moments[name] = torch.empty_like(like).copy_(moment.detach())
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout is torch.strided and value.is_floating_point()
 
 
 def _moments(optimizer: Optimizer, group: dict[str, Any]) -> dict[str, Any]:
-    """What such an optimizer remembers of a parameter, by letting one of its kind take a step."""
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
+    """What such an optimizer remembers of a parameter, by letting one of its kind take a step.
+
+    Its gradients are of both signs: what is not negative then is a count or a sum of squares, and
+    never is.
+    """
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([1.0, -1.0])
     blank = type(optimizer)([parameter])  # type: ignore[call-arg]
     blank.param_groups[0].update({k: v for k, v in group.items() if k != "params"})
     blank.step()

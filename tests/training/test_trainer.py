@@ -5,7 +5,9 @@ import math
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +312,20 @@ def test_a_bit_that_flips_is_noticed(tmp_path: Path) -> None:
             train(tmp_path, resume=True)
 
 
+@contextmanager
+def changed_checkpoint(folder: Path) -> Iterator[dict[str, Any]]:
+    path = folder / "checkpoint.pt"
+    state = torch.load(path)
+    yield state
+    sealed(state, path)
+
+
+def interrupted(folder: Path, recipe: Recipe = RECIPE) -> None:
+    """A run that was interrupted after 7 of its 15 steps."""
+    with pytest.raises(InterruptionError):
+        train(folder, recipe, observer=Watcher(8), checkpoint_every=7)
+
+
 CRAFTED: dict[str, Any] = {
     "step": ["x", -5, 10**9, True, None, 2.0],
     "rows": [[1], None, [], [{"epoch": 0}]],
@@ -353,6 +369,61 @@ def test_a_crafted_optimizer_is_refused(tmp_path: Path, change: str) -> None:
     sealed(state, path)
     with pytest.raises(CheckpointError, match="optimizer"):
         train(tmp_path, resume=True)
+
+
+IMPOSSIBLE: dict[str, Any] = {
+    "sparse": lambda moment: moment.to_sparse(),
+    "complex": lambda moment: moment.to(torch.complex64),
+    "whole": lambda moment: moment.to(torch.int64),
+    "infinite": lambda moment: torch.full_like(moment, math.inf),
+    "no number": lambda moment: torch.full_like(moment, math.nan),
+    "a list": lambda moment: moment.tolist(),
+}
+
+
+@pytest.mark.parametrize("name", ["step", "exp_avg", "exp_avg_sq"])
+@pytest.mark.parametrize("kind", IMPOSSIBLE)
+def test_moments_that_cannot_be_are_refused(tmp_path: Path, name: str, kind: str) -> None:
+    interrupted(tmp_path)
+    with changed_checkpoint(tmp_path) as state:
+        for moments in state["optimizer"]["state"].values():
+            moments[name] = IMPOSSIBLE[kind](moments[name])
+    told = f"{name} of the optimizer is not finite|dense, real tensors"
+    with pytest.raises(CheckpointError, match=told):
+        train(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("name", ["step", "exp_avg_sq", "max_exp_avg_sq"])
+def test_counts_and_squares_that_are_negative_are_refused(tmp_path: Path, name: str) -> None:
+    recipe = Amsgrad(**{each.name: getattr(RECIPE, each.name) for each in fields(RECIPE)})
+    interrupted(tmp_path, recipe)
+    with changed_checkpoint(tmp_path) as state:
+        moment = state["optimizer"]["state"][0][name]
+        moment.view(-1)[-1] = -1e-3
+    with pytest.raises(CheckpointError, match=f" {name} of the optimizer is negative"):
+        train(tmp_path, recipe, resume=True)
+
+
+class Amsgrad(Toy):
+    def optimizer(self, module: torch.nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.Adam(module.parameters(), lr=self.learning_rate, amsgrad=True)
+
+
+def test_moments_are_of_their_own_memory_however_they_were_saved(tmp_path: Path) -> None:
+    for folder in (tmp_path / "plain", tmp_path / "odd"):
+        interrupted(folder)
+        with changed_checkpoint(folder) as state:
+            step = torch.tensor(7.0)
+            for moments in state["optimizer"]["state"].values():
+                shape = moments["exp_avg"].shape
+                few = torch.full((1,), 1e-3).expand(shape)  # of one number in memory
+                turned = moments["exp_avg_sq"].t().contiguous().t()
+                odd = {"step": step, "exp_avg": few, "exp_avg_sq": turned}
+                plain = {name: moment.clone().contiguous() for name, moment in odd.items()}
+                moments.update(odd if folder.name == "odd" else plain)
+        train(folder, resume=True)
+    plain, odd = weights(tmp_path / "plain"), weights(tmp_path / "odd")
+    assert all(torch.equal(plain[key], odd[key]) for key in plain)
 
 
 @pytest.mark.parametrize("content", ["", "{}\n", "[1]\n", "nonsense\n", '{"settings": 3}\n'])
