@@ -7,7 +7,9 @@ unit mean square. On a bench light does it; the projectors here do it with numbe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -17,6 +19,8 @@ from torch import Tensor
 from training.errors import CodeError, SettingsError
 
 COUNTED = ("rows", "exposures", "pixels")
+_LOWEST = ("fidelity",)
+_HIGHEST = ("drift_rad", "fraction")
 
 
 @runtime_checkable
@@ -52,8 +56,9 @@ class Projector(Protocol):
     def totals(self) -> Mapping[str, float]:
         """The running account since construction.
 
-        Keys that end in `rows`, `exposures` or `pixels` are counts and add up over the parts of a
-        run (see `counts`); others (`snr`, `phase_drift_rad`, ...) are figures and do not.
+        Over the parts of a run, what ends in `rows`, `exposures` or `pixels` is counted and adds up
+        (see `counts`); of what ends in `fidelity` the lowest is kept, in `drift_rad` or `fraction`
+        the highest; `snr` is a mean over exposures; of others the last part tells (see `joined`).
         """
         ...
 
@@ -208,6 +213,36 @@ def _stretches(length: int, step: int) -> list[slice]:
 def counts(totals: Mapping[str, float]) -> dict[str, int]:
     """What adds up in a projector's account."""
     return {key: int(n) for key, n in totals.items() if key.endswith(COUNTED)}
+
+
+def joined(
+    earlier: Mapping[str, float | None], later: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """The account of two parts of a run; None where neither knows a finite figure."""
+    parts = [
+        {key: x for key, x in part.items() if x is not None and math.isfinite(x)}
+        for part in (earlier, later)
+    ]
+    return {
+        key: _joined(key, [part for part in parts if key in part]) for key in {**earlier, **later}
+    }
+
+
+def _joined(key: str, parts: Sequence[Mapping[str, float]]) -> float | None:
+    """One figure of the parts that know it, the later one last."""
+    known = [part[key] for part in parts]
+    if len(known) < 2:
+        return next(iter(known), None)
+    if key.endswith(COUNTED):
+        return sum(known)
+    if key.endswith(_LOWEST):
+        return min(known)
+    if key.endswith(_HIGHEST):
+        return max(known)
+    weights = [part.get("exposures", 0) for part in parts]
+    if key == "snr" and any(weights):
+        return statistics.fmean(known, weights)
+    return known[-1]
 
 
 def check_codes(codes: Tensor, n_inputs: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from training.errors import CheckpointError
+from training.projector import COUNTED
 
 DIVERGENCE_WINDOW = 100
 """Steps whose losses are remembered."""
@@ -23,7 +24,7 @@ class EpochRow:
         score: By the name of what was evaluated, such as `"test"`.
         learning_rate: At the end of the epoch.
         seconds: Since the beginning, over all parts of a resumed run.
-        projector: The projector's account since the beginning (counts over all parts).
+        projector: The projector's account since the beginning, over all parts.
         fingerprint: Identity of the projector.
         alignment_deg: Angle between feedback and true gradient, by tap; empty without feedback.
     """
@@ -46,7 +47,7 @@ class RunState:
         step: Steps done.
         loss_sum: Of the steps since the last epoch ended.
         seconds: That it took.
-        counts: What adds up in the projector's account, of earlier parts of the run.
+        account: The projector's, of earlier parts of the run.
         recent: Losses of the last steps.
         rows: `EpochRow`s as JSON values.
     """
@@ -54,7 +55,7 @@ class RunState:
     step: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
-    counts: dict[str, int] = field(default_factory=dict)
+    account: dict[str, float | None] = field(default_factory=dict)
     recent: list[float] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -77,7 +78,7 @@ class RunState:
         allowed: dict[str, tuple[Callable[[Any], bool], str]] = {
             "loss_sum": (_is_number, "a finite number"),
             "seconds": (lambda value: _is_number(value) and value >= 0, "a number from 0"),
-            "counts": (lambda value: _is_dict_of(_is_count, value), "whole numbers by name"),
+            "account": (_is_account, "figures by name, whole numbers where they count"),
             "recent": (
                 lambda value: _is_list_of(_is_number, value) and len(value) == n_recent,
                 f"a list of {n_recent} losses",
@@ -104,7 +105,8 @@ def _wrong(name: str, value: Any, allowed: str) -> CheckpointError:
     told = repr(value)
     return CheckpointError(
         f"The checkpoint says {name} = {told[:80] + ('…' if len(told) > 80 else '')}, where there "
-        f"has to be {allowed}: it is not one of this run. Delete it to begin the run again."
+        f"has to be {allowed}: it is not one of this run, or of another version of opu. Resume "
+        "with that version, or delete it to begin the run again."
     )
 
 
@@ -132,6 +134,12 @@ def _is_dict_of(fits: Callable[[Any], bool], value: Any) -> bool:
     )
 
 
+def _is_account(value: Any) -> bool:
+    return _is_dict_of(_is_figure, value) and all(
+        _is_count(n) for key, n in value.items() if key.endswith(COUNTED)
+    )
+
+
 def _is_row(value: Any) -> bool:
     kinds: dict[str, Callable[[Any], bool]] = {
         "epoch": _is_count,
@@ -140,7 +148,7 @@ def _is_row(value: Any) -> bool:
         "learning_rate": _is_number,
         "seconds": _is_number,
         "fingerprint": lambda of: isinstance(of, str),
-        "projector": lambda of: _is_dict_of(_is_figure, of),
+        "projector": _is_account,
         "alignment_deg": lambda of: _is_dict_of(_is_figure, of),
     }
     return (

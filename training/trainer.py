@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from training.alignment import measure_alignment
 from training.dfa import DFA
 from training.errors import CheckpointError, DivergedError, SettingsError
-from training.projector import counts
+from training.projector import counts, joined
 from training.run_folder import RunFolder
 from training.run_state import DIVERGENCE_WINDOW, EpochRow, RunState
 from training.score import Evaluation
@@ -208,24 +208,17 @@ class Trainer:
         self.model.train(was_training)
         return score
 
-    def _counts(self) -> dict[str, int]:
-        """What adds up in the projector's account, earlier parts of the run included."""
-        earlier = self._state.counts
-        return {
-            key: n + earlier.get(key, 0) for key, n in counts(self.model.projector.totals()).items()
-        }
-
     def _account(self) -> dict[str, float | None]:
+        """The projector's, earlier parts of the run included."""
         totals = self.model.projector.totals()
-        figures = {key: x if math.isfinite(x) else None for key, x in totals.items()}
-        return {**figures, **self._counts()}
+        return joined(self._state.account, {**totals, **counts(totals)})
 
     def _save(self) -> None:
         if self.folder is None:
             return
         state = self._state.as_saved() | {
             "seconds": time.perf_counter() - self._started_s,
-            "counts": self._counts(),
+            "account": self._account(),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
@@ -300,7 +293,7 @@ def _restore_optimizer(optimizer: Optimizer, saved: Any) -> None:
                     raise ValueError(f"{name} of the optimizer is negative")
                 # Steps write to where a parameter has its numbers, and a moment may have fewer
                 # than its shape says, or those of another one.
-                moments[name] = torch.empty_like(like).copy_(moment.detach())
+                moments[name] = torch.empty_like(like, device=moment.device).copy_(moment.detach())
 
 
 def _is_plain(value: Any) -> bool:

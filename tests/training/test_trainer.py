@@ -187,6 +187,43 @@ def test_resumed_at_any_step_to_the_same_bits(tmp_path: Path, stop_at: int) -> N
     assert resumed.rows[-1].projector["rows"] == 560
 
 
+class Drifting(DenseProjector):
+    """Digital, with an account like light's, that is better in each later part of a run."""
+
+    def __init__(self, part: int) -> None:
+        super().__init__(4, 22, seed=3)
+        self.part = part
+
+    def totals(self) -> dict[str, float]:
+        return {
+            **super().totals(),
+            "exposures": 100.0 * self.part,
+            "snr": math.nan if self.part == 3 else 4.0 * self.part,
+            "phase_drift_rad": 0.3 / self.part,
+            "fidelity": 1 - 0.1 / self.part,
+            "map_fidelity": 0.9 if self.part == 2 else math.nan,
+            "saturated_fraction": 0.02 / self.part,
+            "temperature_c": 20.0 + self.part,
+        }
+
+
+def test_the_account_is_of_all_parts_of_a_run(tmp_path: Path) -> None:
+    for part, stop_at in ((1, 6), (2, 11)):
+        with pytest.raises(InterruptionError):
+            train(tmp_path, projector=Drifting(part), observer=Watcher(stop_at), resume=part > 1)
+    account = dict(train(tmp_path, projector=Drifting(3), resume=True).projector)
+    assert account.pop("snr") == pytest.approx((1 * 4 + 2 * 8) / 3)  # the third one's is not known
+    assert account == {
+        "rows": 560,
+        "exposures": 600,
+        "phase_drift_rad": 0.3,
+        "fidelity": 0.9,
+        "map_fidelity": 0.9,
+        "saturated_fraction": 0.02,
+        "temperature_c": 23.0,
+    }
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -331,7 +368,15 @@ CRAFTED: dict[str, Any] = {
     "rows": [[1], None, [], [{"epoch": 0}]],
     "seconds": ["a", -1.0, math.nan, None],
     "recent": [3, [], ["a"] * 15, [0.5] * 101],
-    "counts": [[], {"rows": "many"}, {"rows": -1}, {1: 1}],
+    "account": [
+        None,
+        [],
+        {"rows": "many"},
+        {"rows": -1},
+        {"rows": None},
+        {1: 1},
+        {"snr": math.nan},
+    ],
     "loss_sum": [None, "0", math.inf],
     "model": [None, {}, {"_extra_state": 3}, 5],
     "optimizer": [None, {}, {"state": {}, "param_groups": []}],
