@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ from training.moment import Moment
 from training.outside import Outside
 from training.projector import Projector
 from training.replay import Blind, ForwardPass, Over, Replay
-from training.sink import Feedback, Sink
+from training.sink import Feedback, Sink, Stop
 from training.taps import (
     FeedbackPoint,
     Layout,
@@ -45,6 +45,7 @@ from training.taps import (
     rows_of,
     some_names,
     tensors_in,
+    told,
 )
 
 Mode = Literal["dfa", "bp", "shallow"]
@@ -65,6 +66,14 @@ class Recorded:
     points: tuple[FeedbackPoint, ...]
 
 
+class _HandedOn(NamedTuple):
+    """What a tapped module, by its name, put out, cut off; and whether it learns."""
+
+    name: str
+    tensor: Tensor
+    learns: bool
+
+
 @dataclass
 class _Pass:
     """A forward pass on its way.
@@ -72,6 +81,7 @@ class _Pass:
     Attributes:
         gradients: Those who learn find a graph.
         keeps: The tapped outputs themselves are kept, not only their shapes.
+        severed: They get no feedback, so that what still arrives below came around them.
         tapped: Each call of a tapped module.
         points: Their feedback points, once the error was taken, and there is feedback.
         closed: The error was taken.
@@ -84,10 +94,11 @@ class _Pass:
 
     gradients: bool
     keeps: bool = True
+    severed: bool = False
     tapped: list[Tapped] = field(default_factory=list)
     points: tuple[FeedbackPoint, ...] = ()
     closed: bool = False
-    last: Tensor | None = None
+    last: _HandedOn | None = None
     error: Tensor | None = None
     sunk: Tensor | None = None
     call: ForwardPass | None = None
@@ -200,7 +211,8 @@ class DFA(nn.Module):
         self.replay = replay
         self.taps = resolve(module, taps)
         self.error_at = Tap(error_at) if isinstance(error_at, str) else error_at
-        if replay and any(map(_is_sharded, module.modules())):
+        self._sharded = any(map(_is_sharded, module.modules()))
+        if replay and self._sharded:
             raise SettingsError(
                 "replay=True runs the module within its own backward pass, where a sharded one has "
                 "its weights in pieces: use replay=False, and torch.utils.checkpoint in the blocks."
@@ -214,6 +226,7 @@ class DFA(nn.Module):
             raise TapError(
                 f"error_at={self.error_at.glob!r} is no submodule: {some_names(module)} are."
             )
+        self.error_at = told(self.error_at, module.get_submodule(self.error_at.glob))
         for name, tap in self.taps.items():
             if tap.broadcast and puts_sequence_first(module.get_submodule(name)):
                 raise TapError(
@@ -345,33 +358,25 @@ class DFA(nn.Module):
     def audit(self, *args: Any, **kwargs: Any) -> None:
         """Prove that blocks below the taps learn from feedback alone.
 
-        With the feedback set to zero, a random error at the output must reach no parameter below a
-        tap; and no other tensor that is returned may hang on where the error is taken, since a loss
-        made of it would bring no feedback. Gradients, buffers and random generators are left as
-        they were; nothing is projected. Audit a model before it is sharded or wrapped for many
-        processes.
+        Without feedback, no way may lead from the output to a parameter below a tap, not even one
+        on which nothing passes at first; and no other tensor that is returned may hang on where the
+        error is taken, since a loss made of it would bring no feedback. Gradients, buffers and
+        random generators are left as they were; nothing is projected. Audit a model before it is
+        sharded or wrapped for many processes.
 
         Raises:
             LeakError: Backpropagation reaches parameters below a tap; the message names them. Or
                 the module returns something else that comes from where the error is taken.
         """
-
-        def zero(error: Tensor) -> Tensor:
-            return error.new_zeros(error.shape[0], self.projector.n_outputs)
-
         parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         with Moment(self).again(), self.in_mode("dfa"), torch.enable_grad():
-            feedback, self._feedback = self._feedback, zero
-            running = _Pass(gradients=True)
-            try:
-                returned = tensors_in(self._run(running, lambda: self.module(*args, **kwargs)))
-                tapped = [each.tensor for each in running.tapped]
-                leaks = leaking(parameters, tapped, returned, self.tied)
-                assert running.error is not None  # or it would not have been closed
-                assert running.sunk is not None
-                around = passing_by(returned, running.error, running.sunk)
-            finally:
-                self._feedback = feedback
+            running = _Pass(gradients=True, severed=True)
+            returned = tensors_in(self._run(running, lambda: self.module(*args, **kwargs)))
+            tapped = [each.tensor for each in running.tapped]
+            leaks = leaking(parameters, tapped, returned, self.tied)
+            assert running.error is not None  # or it would not have been closed
+            assert running.sunk is not None
+            around = passing_by(returned, running.error, running.sunk)
         if around:
             raise LeakError(
                 f"{around} of the tensors that this {type(self.module).__name__} returns come "
@@ -433,8 +438,13 @@ class DFA(nn.Module):
         if running is None:
             # Either a checkpoint runs its block again, or someone uses the module by itself.
             again = torch.compiler.is_compiling() or _in_backward()
-            return detached(output, name) if again and self._mode != "bp" else None
+            return self._cut(tap, output, name) if again and self._mode != "bp" else None
         self._check_live(running, name)
+        if module._backward_hooks or module._backward_pre_hooks:
+            raise TapError(
+                f"{name!r} has backward hooks, which see nothing: its output gets no gradient but "
+                "feedback. Register them on the modules inside it."
+            )
         if _is_sharded(module) and not sharded:
             raise TapError(
                 f"{name!r} was sharded after it was tapped, so that its weights would not be "
@@ -456,8 +466,17 @@ class DFA(nn.Module):
                 running.tapped.append(Tapped(call, tap, torch.empty_like(tensor, device="meta")))
         if self._mode == "bp":
             return None
+        output = self._cut(tap, output, name)
+        running.last = _HandedOn(name, tap.pick(output, name), tensor.requires_grad)
+        return output
+
+    def _cut(self, tap: Tap, output: Any, name: str) -> Any:
+        """A tapped module's output, through which nothing flows back."""
         output = detached(output, name)
-        running.last = tap.pick(output, name)
+        if self._sharded:
+            # A sharded block gives its weights back when a gradient for its input is ready.
+            anchor = torch.empty(0, requires_grad=True)
+            output = tap.put(output, Stop.apply(tap.pick(output, name), anchor))  # type: ignore[no-untyped-call]
         return output
 
     def _error_hook(self, _module: nn.Module, _args: Any, output: Any) -> Any:
@@ -472,15 +491,11 @@ class DFA(nn.Module):
             )
         running.closed = True
         error = self.error_at.pick(output, self.error_at.glob)
+        if running.replay is None:
+            self._check_ran([each.tap.glob for each in running.tapped])
+        self._check_apart(running.last, error)
         if running.replay is not None:
             running.replay.end(error)
-        self._check_ran([each.tap.glob for each in running.tapped])
-        if error is running.last:
-            raise TapError(
-                f"{running.tapped[-1].name!r} makes the output at which the error is taken, and "
-                "would learn from its projection instead of the error itself: tap only what lies "
-                "below it."
-            )
         if self._mode != "dfa":
             return None
         _, components = rows_of(error.shape, self.error_at.features)
@@ -499,15 +514,37 @@ class DFA(nn.Module):
                 self.error_at,
                 running.points,
                 error,
-                *(each.tensor for each in running.tapped),
+                *(t.detach() if running.severed else t for t in (e.tensor for e in running.tapped)),
                 *(each.factor for each in running.tapped),
             )
         else:
             again = partial(self._run_again, running.call, running.points)
             anchor = torch.empty(0, requires_grad=True)
-            sunk = Blind.apply(again, self._feedback, self.error_at, error.detach(), anchor)  # type: ignore[no-untyped-call]
+            sunk = Blind.apply(  # type: ignore[no-untyped-call]
+                again, self._feedback, self.error_at, running.points, error.detach(), anchor
+            )
         running.error, running.sunk = error, sunk
         return self.error_at.put(output, sunk)
+
+    def _check_apart(self, last: _HandedOn | None, error: Tensor) -> None:
+        """The output is neither that of the last tapped module nor a mere function of it."""
+        if last is not None and (error is last.tensor or self._is_function(last, error)):
+            raise TapError(
+                f"{last.name!r} makes the output at which the error is taken, and would learn from "
+                "its projection instead of the error itself: tap only what lies below it."
+            )
+
+    def _is_function(self, last: _HandedOn, error: Tensor) -> bool:
+        """Whether no layer lies between them.
+
+        One that learns would make the error require a gradient, and one that is frozen has
+        parameters that no tapped module has.
+        """
+        if error.requires_grad or not last.learns or error.numel() != last.tensor.numel():
+            return False
+        parts = [self.module.get_submodule(name) for name in self.taps]
+        tapped = {id(parameter) for part in parts for parameter in part.parameters()}
+        return all(p.requires_grad or id(p) in tapped for p in self.module.parameters())
 
     def _check_live(self, running: _Pass, name: str) -> None:
         if running.closed:

@@ -14,11 +14,13 @@ def leaking(
     returned: Sequence[Tensor],
     permitted: Collection[str],
 ) -> list[str]:
-    """Parameters below a tap that a random error at what is returned still reaches.
+    """Parameters below a tap that are still reached from what is returned.
+
+    A way counts, whatever passes on it now: a branch that begins at zero will not stay there.
 
     Args:
         parameters: All that learn, by name.
-        tapped: The tapped outputs of a forward pass whose feedback is zero.
+        tapped: The tapped outputs of a forward pass without any feedback.
         returned: What it returned.
         permitted: Names of those that may be reached.
     """
@@ -26,11 +28,8 @@ def leaking(
     above = _reached(returned, list(parameters.values()))
     return [
         name
-        for name, fed, gradient in zip(parameters, below, above, strict=True)
-        if name not in permitted
-        and fed is not None
-        and gradient is not None
-        and bool(_numbers(gradient).count_nonzero())
+        for name, fed, leaks in zip(parameters, below, above, strict=True)
+        if fed and leaks and name not in permitted
     ]
 
 
@@ -48,15 +47,11 @@ def passing_by(returned: Sequence[Tensor], error: Tensor, sunk: Tensor) -> int:
     return around
 
 
-def _reached(tensors: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[Tensor | None]:
-    """What random gradients at some tensors make of the leaves' gradients."""
+def _reached(tensors: Sequence[Tensor], leaves: Sequence[Tensor]) -> list[bool]:
+    """Which of the leaves a gradient at some tensors arrives at."""
     tensors = [tensor for tensor in tensors if tensor.requires_grad]
     if not tensors:
-        return [None] * len(leaves)
-    generator = torch.Generator().manual_seed(0)
-    errors = [torch.randn(tensor.shape, generator=generator).to(tensor) for tensor in tensors]
-    return list(torch.autograd.grad(tensors, leaves, errors, retain_graph=True, allow_unused=True))
-
-
-def _numbers(gradient: Tensor) -> Tensor:
-    return gradient.coalesce().values() if gradient.is_sparse else gradient
+        return [False] * len(leaves)
+    ones = [torch.ones_like(tensor) for tensor in tensors]
+    gradients = torch.autograd.grad(tensors, leaves, ones, retain_graph=True, allow_unused=True)
+    return [gradient is not None for gradient in gradients]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from training.errors import TapError
 
 
 class Moment:
@@ -18,9 +22,18 @@ class Moment:
 
     Args:
         module: Whose moment it is.
+
+    Raises:
+        TapError: Some of it has no size before it has run.
     """
 
     def __init__(self, module: nn.Module) -> None:
+        for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+            if is_lazy(tensor):
+                raise TapError(
+                    f"{name!r} has no size yet: run the module once before, on a batch like those "
+                    "to come."
+                )
         self._module = module
         self._training = [(part, part.training) for part in module.modules()]
         self._buffers = _copied([(part, dict(part._buffers)) for part in module.modules()])

@@ -161,11 +161,12 @@ class Blind(torch.autograd.Function):
         replay: Callable[[Callable[[], Tensor], Tensor], None],
         feedback: Feedback,
         at: Tap,
+        points: Sequence[FeedbackPoint],
         output: Tensor,
         _anchor: Tensor,
     ) -> Tensor:
         """The output. An anchor that requires a gradient makes autograd come back here."""
-        ctx.replay, ctx.feedback, ctx.at = replay, feedback, at
+        ctx.replay, ctx.feedback, ctx.at, ctx.points = replay, feedback, at, points
         return output.clone()
 
     @staticmethod
@@ -182,5 +183,5 @@ class Blind(torch.autograd.Function):
                 "This forward pass has been replayed already: with replay=True each can learn from "
                 "one backward pass. Add the losses up, or use replay=False."
             )
-        replay(lambda: projected(ctx.feedback, ctx.at, error), error)
-        return (None,) * 5
+        replay(lambda: projected(ctx.feedback, ctx.at, ctx.points, error), error)
+        return (None,) * 6

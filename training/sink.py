@@ -1,7 +1,8 @@
 """Where the error is taken: the one autograd function of direct feedback alignment.
 
 Forward, the output passes unchanged. Backward, the true error goes on to the output layer, and each
-tap gets its part of one projection of that error.
+tap gets its part of one projection of that error. Where a tapped output is handed on, what comes
+back from above can be made to end.
 """
 
 from __future__ import annotations
@@ -12,18 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from training.taps import FeedbackPoint, Tap, as_rows
 
 Feedback = Callable[[Tensor], Tensor]
 
 
-def projected(feedback: Feedback, at: Tap, error: Tensor) -> Tensor:
+def projected(
+    feedback: Feedback, at: Tap, points: Sequence[FeedbackPoint], error: Tensor
+) -> Tensor:
     """The projection of the error that arrived at a tensor, `[*rows, n_outputs]`."""
     rows = as_rows(error, at.features)
     half = rows.dtype in (torch.float16, torch.bfloat16)
     flat = rows.reshape(-1, rows.shape[-1])
     projection = feedback(flat.float() if half else flat)
+    if len(points) > 1 and any(point.columns == slice(0, projection.shape[-1]) for point in points):
+        # A parameter of an output's own shape takes what it is handed for its gradient, and several
+        # would share one; it copies what does not lie in one piece.
+        projection = functional.pad(projection, (0, 1))[:, :-1]
     return projection.reshape(*rows.shape[:-1], projection.shape[-1])
 
 
@@ -55,7 +63,7 @@ class Sink(torch.autograd.Function):
         without = (None,) * len(wanted)
         if not any(wanted):
             return (None, None, None, error, *without, *without)
-        projection = projected(ctx.feedback, ctx.at, error)
+        projection = projected(ctx.feedback, ctx.at, ctx.points, error)
         parts = [
             point.feedback(projection, shape).to(error.device, dtype) if want else None
             for point, shape, dtype, want in zip(
@@ -67,3 +75,18 @@ class Sink(torch.autograd.Function):
             for part, factor in zip(parts, ctx.saved_tensors, strict=True)
         )
         return (None, None, None, error, *slices, *without)
+
+
+class Stop(torch.autograd.Function):
+    """A tensor passes unchanged; backward, its gradient ends here."""
+
+    @staticmethod
+    def forward(_ctx: Any, tensor: Tensor, _anchor: Tensor) -> Tensor:
+        """The tensor. An anchor that requires a gradient makes autograd come here."""
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(_ctx: Any, _gradient: Tensor) -> tuple[None, None]:
+        """Nothing."""
+        return None, None

@@ -6,6 +6,9 @@ A projector knows rows of numbers. A tensor holds its rows in one of three ways:
     "channels"   [sample, n, *pixels]  images: a row a pixel
     "all"        [sample, ...]         a row a sample, of all its pixels and channels
 
+`"last"` is the default, but not where a module convolves: what it puts out could be read in all
+three ways, so that one has to be chosen.
+
 The error and every tap say which, and their rows have to be the same. Where a tapped output has
 positions that the error has not (pixels or tokens below, one vector a sample above), there are two
 ways: `"all"` gives every position feedback of its own, as in the first convolutional networks that
@@ -20,6 +23,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -41,6 +45,9 @@ SEQUENCE_LAYERS = (
 )
 
 
+CONVOLUTIONS = (nn.modules.conv._ConvNd,)
+
+
 @dataclass(frozen=True)
 class Tap:
     """Outputs of modules that get feedback, or one at which the error is taken.
@@ -50,7 +57,8 @@ class Tap:
             `blocks.0.linear`.
         output: Which tensor of a module that returns several: its index, or its key. The others get
             no gradient at all.
-        features: Where the rows lie, see above.
+        features: Where the rows lie, see above. To be told where a module convolves and puts out
+            more than rows; `"last"` otherwise.
         broadcast: All positions that the error has not get the row of their sample.
         gate: Multiplies the feedback: an elementwise function of the tapped output. With the output
             `a` of a linear layer tapped, the feedback is `(B e) * gate(a)`: direct feedback
@@ -61,12 +69,12 @@ class Tap:
 
     glob: str
     output: int | str | None = None
-    features: Features = "last"
+    features: Features | None = None
     broadcast: bool = False
     gate: Gate | None = None
 
     def __post_init__(self) -> None:
-        if self.features not in get_args(Features):
+        if self.features not in (None, *get_args(Features)):
             raise SettingsError(
                 f"Features {self.features!r} of {self.glob!r}: choose one of "
                 f"{', '.join(get_args(Features))}."
@@ -76,7 +84,7 @@ class Tap:
         """What decides the feedback, beside the glob only what is not the default."""
         options = [
             *(() if self.output is None else (f"output {self.output!r}",)),
-            *(() if self.features == "last" else (f"features {self.features}",)),
+            *(() if self.features in (None, "last") else (f"features {self.features}",)),
             *(("broadcast",) if self.broadcast else ()),
             *(() if self.gate is None else ("gated",)),
         ]
@@ -93,7 +101,8 @@ class Tap:
         """The tapped tensor of what a module returned.
 
         Raises:
-            TapError: There is no such tensor, or it has no rows.
+            TapError: There is no such tensor, it has no rows, or they are not told; or it is
+                complex.
         """
         picked = output
         if isinstance(output, Tensor) and self.output is not None:
@@ -118,6 +127,17 @@ class Tap:
             raise TapError(
                 f"{name or 'The module'!r} puts out a tensor of shape {tuple(picked.shape)}: rows "
                 "are needed, [..., n]. Choose another module, or one number a row by unsqueeze(-1)."
+            )
+        if self.features is None and picked.ndim > 2:
+            raise TapError(
+                f"{name or 'The module'!r} convolves, and puts out {tuple(picked.shape)}: say "
+                f"where its features lie. Tap({self.glob!r}, features='channels') is a row a "
+                "pixel, 'all' a row a sample; with 'last' they are the last dimension."
+            )
+        if picked.is_complex():
+            raise TapError(
+                f"{name or 'The module'!r} puts out complex numbers ({picked.dtype}), and feedback "
+                "is real: let it return real and imaginary parts side by side."
             )
         return picked
 
@@ -166,7 +186,7 @@ class FeedbackPoint:
     def feedback(self, projection: Tensor, shape: Sequence[int]) -> Tensor:
         """Its part of a projection `[*rows, n_outputs]`, in the shape of its output."""
         part = projection[..., self.columns]
-        if self.tap.features == "last" and part.shape == shape:
+        if self.tap.features in (None, "last") and part.shape == shape:
             return part
         rows, width = rows_of(shape, self.tap.features)
         between = (1,) * (len(rows) - projection.ndim + 1)
@@ -175,41 +195,56 @@ class FeedbackPoint:
         return part.reshape(*shape)
 
 
-def rows_of(shape: Sequence[int], features: Features) -> tuple[tuple[int, ...], int]:
+def rows_of(shape: Sequence[int], features: Features | None) -> tuple[tuple[int, ...], int]:
     """The rows in a tensor of this shape, and their length."""
-    if features == "last":
-        return tuple(shape[:-1]), shape[-1]
     if features == "channels":
         return (shape[0], *shape[2:]), shape[1]
-    return (shape[0],), math.prod(shape[1:])
+    if features == "all":
+        return (shape[0],), math.prod(shape[1:])
+    return tuple(shape[:-1]), shape[-1]
 
 
-def as_rows(tensor: Tensor, features: Features) -> Tensor:
+def as_rows(tensor: Tensor, features: Features | None) -> Tensor:
     """The tensor as `[*rows, n]`."""
     if features == "channels":
         return tensor.movedim(1, -1)
-    return tensor if features == "last" else tensor.flatten(1)
+    return tensor.flatten(1) if features == "all" else tensor
 
 
 def resolve(module: nn.Module, taps: Sequence[str | Tap]) -> dict[str, Tap]:
     """The taps by the names of the submodules, in the order in which those are registered.
 
-    The first tap that matches a submodule holds for it.
+    The first tap that matches a submodule, by any of its names, holds for it.
 
     Raises:
         TapError: A glob that matches nothing.
     """
     if isinstance(taps, str) or not taps:
         raise TapError(f"taps={taps!r}: give a list of at least one glob, such as ['blocks.*'].")
-    names = [name for name, _ in module.named_modules() if name]
     wanted = [Tap(tap) if isinstance(tap, str) else tap for tap in taps]
+    names: dict[nn.Module, list[str]] = {}
+    for name, part in module.named_modules(remove_duplicate=False):
+        if part is not module:
+            names.setdefault(part, []).append(name)
     for tap in wanted:
-        if not any(_matches(name, tap.glob) for name in names):
+        if not any(_matches(name, tap.glob) for name in chain(*names.values())):
             raise TapError(f"Tap {tap.glob!r} matches no submodule: {some_names(module)} are.")
-    first = {
-        name: next((tap for tap in wanted if _matches(name, tap.glob)), None) for name in names
-    }
-    return {name: replace(tap, glob=name) for name, tap in first.items() if tap is not None}
+    found: dict[str, Tap] = {}
+    for part, own in names.items():
+        for tap in wanted:
+            if any(_matches(name, tap.glob) for name in own):
+                found[own[0]] = told(replace(tap, glob=own[0]), part)
+                break
+    return found
+
+
+def told(tap: Tap, module: nn.Module) -> Tap:
+    """The tap with what its features are by default, unless the module convolves."""
+    if tap.features is None and not any(
+        isinstance(part, CONVOLUTIONS) for part in module.modules()
+    ):
+        return replace(tap, features="last")
+    return tap
 
 
 def feedback_points(
@@ -240,7 +275,7 @@ def feedback_points(
             raise TapError(
                 f"{name!r} puts out {tuple(tensor.shape)}, rows {own} by features="
                 f"{tap.features!r}; the error at {tuple(error.shape)} has rows {rows}. "
-                + _remedy(tap)
+                + _remedy(tap, own, rows)
             )
         start = used if layout == "concat" else 0
         points.append(FeedbackPoint(name, slice(start, start + width), tap))
@@ -253,7 +288,13 @@ def feedback_points(
     return tuple(points)
 
 
-def _remedy(tap: Tap) -> str:
+def _remedy(tap: Tap, own: Sequence[int], rows: Sequence[int]) -> str:
+    if len(own) > 1 < len(rows) and own[0] == rows[0]:
+        return (
+            "Both have positions, and no position of one is that of another: take the error of a "
+            "whole sample for a row, error_at=Tap(..., features='all'), and feed each position "
+            "that row by broadcast=True, or all of them by features='all'."
+        )
     if tap.broadcast:
         return (
             "With broadcast=True the first dimensions of an output are those of the error, samples "

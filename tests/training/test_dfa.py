@@ -272,6 +272,82 @@ def test_audit_passes_blocks_and_finds_leaks() -> None:
         leaky.audit(x)
 
 
+class BeginsAtZero(ResidualLeak):
+    """A way around its tap on which nothing passes at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skip = nn.Linear(5, 5)
+        nn.init.zeros_(self.skip.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stream = self.embed(x)
+        logits: Tensor = self.head(self.branch(stream) + self.skip(stream))
+        return logits
+
+
+def test_audit_finds_leaks_on_which_nothing_passes_at_first() -> None:
+    leaky = DFA(BeginsAtZero().double(), projector(5), taps=["branch"])
+    with pytest.raises(LeakError, match="embed.weight, embed.bias"):
+        leaky.audit(batch()[0])
+
+
+@pytest.mark.parametrize("layer", [nn.LazyLinear(6), nn.LazyBatchNorm1d()])
+def test_what_has_no_size_yet_has_to_run_first(layer: nn.Module) -> None:
+    wrapped = DFA(nn.Sequential(layer, nn.Linear(6, 4)), DenseProjector(4, 6, 0), taps=["0"])
+    x = torch.randn(8, 6)
+    for look in (wrapped.build, wrapped.audit):
+        with pytest.raises(TapError, match="0.weight' has no size yet"):
+            look(x)
+    wrapped(x)
+    wrapped.audit(x)
+
+
+class Classes(nn.Module):
+    """Ends in a function of its last layer, as many examples do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(7, 4)
+        self.fc2 = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.fc1(x).tanh()).log_softmax(1)
+
+
+@pytest.mark.parametrize("replay", [False, True])
+def test_an_output_layer_is_found_behind_a_function(replay: bool) -> None:
+    x, y = batch()
+    wrapped = DFA(Classes().double(), projector(8), taps=["fc*"], replay=replay)
+    with pytest.raises(TapError, match="'fc2' makes the output"):
+        functional.nll_loss(wrapped(x), y).backward()
+    with pytest.raises(TapError, match="'fc2' makes the output"):
+        wrapped.audit(x)
+
+
+def test_a_frozen_output_layer_is_no_function() -> None:
+    x, y = batch()
+    net = Classes().double()
+    net.fc2.requires_grad_(False)
+    wrapped = DFA(net, projector(4), taps=["fc1"])
+    wrapped.audit(x)
+    functional.nll_loss(wrapped(x), y).backward()
+    assert net.fc1.weight.grad is not None
+
+
+def test_backward_hooks_that_would_see_nothing_are_refused() -> None:
+    wrapped = model()
+    block = wrapped.module.get_submodule("blocks.1")
+    hook = block.register_full_backward_pre_hook(lambda *_: None)
+    with pytest.raises(TapError, match=r"'blocks.1' has backward hooks"):
+        wrapped(batch()[0])
+    hook.remove()
+    seen: list[Any] = []
+    block[1].register_full_backward_hook(lambda *each: seen.append(each))  # type: ignore[index]
+    wrapped(batch()[0]).sum().backward()
+    assert len(seen) == 1
+
+
 def test_looking_leaves_no_trace() -> None:
     net = nn.Sequential(
         nn.Sequential(nn.Linear(7, 6), nn.BatchNorm1d(6), nn.Dropout(0.5)), nn.Linear(6, 4)
@@ -315,7 +391,10 @@ def test_sizes_that_do_not_fit_are_refused_early(options: dict[str, Any], messag
 def test_rows_that_do_not_fit_are_refused() -> None:
     net = nn.Sequential(nn.Conv1d(1, 2, 3, padding=1), nn.Flatten(), nn.Linear(14, 4)).double()
     wrapped = DFA(net, projector(), taps=["0"])
-    with pytest.raises(TapError, match=r"'0' puts out \(8, 2, 7\)"):
+    with pytest.raises(TapError, match=r"'0' convolves, and puts out \(8, 2, 7\)"):
+        wrapped(batch()[0].unsqueeze(1))
+    wrapped = DFA(wrapped.unwrap(), projector(), taps=[Tap("0", features="last")])
+    with pytest.raises(TapError, match=r"'0' puts out \(8, 2, 7\), rows \(8, 2\)"):
         wrapped(batch()[0].unsqueeze(1))
 
 

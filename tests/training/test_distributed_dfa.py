@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from training.dfa import DFA
+from training.dfa import DFA, Mode
 from training.encoding import Ternary
 from training.errors import TapError
 from training.projector import MatrixProjector
@@ -85,13 +85,13 @@ def replayed() -> tuple[nn.Module, DFA]:
     return DistributedDataParallel(wrapped), wrapped
 
 
-def sharded() -> tuple[nn.Module, DFA]:
+def sharded(size: int = N_PROCESSES) -> tuple[nn.Module, DFA]:
     """Sharded first, tapped afterwards: the taps' hooks then run after those of the sharding."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     module = net()
-    mesh = init_device_mesh("cpu", (N_PROCESSES,))
+    mesh = init_device_mesh("cpu", (size,))
     for block in module.get_submodule("blocks").children():
         fully_shard(block, mesh=mesh)
     fully_shard(module, mesh=mesh)
@@ -131,18 +131,54 @@ def process(rank: int, make: Callable[[], tuple[nn.Module, DFA]], folder: str) -
     dist.destroy_process_group()
 
 
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """This process is a group of one."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone")
 def test_sharding_comes_before_the_taps() -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        wrapped = wrap(net())
-        fully_shard(wrapped.module.get_submodule("blocks.1"), mesh=init_device_mesh("cpu", (1,)))
-        with pytest.raises(TapError, match=r"'blocks\.1' was sharded after .* fully_shard first"):
-            wrapped(batch()[0])
-    finally:
-        dist.destroy_process_group()
+    wrapped = wrap(net())
+    fully_shard(wrapped.module.get_submodule("blocks.1"), mesh=init_device_mesh("cpu", (1,)))
+    with pytest.raises(TapError, match=r"'blocks\.1' was sharded after .* fully_shard first"):
+        wrapped(batch()[0])
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("mode", ["bp", "dfa"])
+def test_a_sharded_block_gives_its_weights_back_before_the_next_gathers_its_own(
+    mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup
+
+    told: list[str] = []
+    for event in ("pre_backward", "post_backward"):
+        plain = getattr(FSDPParamGroup, event)
+
+        def tell(group: Any, *args: Any, event: str = event, plain: Any = plain) -> None:
+            told.append(f"{event} of {group._module_fqn}")
+            plain(group, *args)
+
+        monkeypatch.setattr(FSDPParamGroup, event, tell)
+    wrapped, _ = sharded(1)
+    assert isinstance(wrapped, DFA)
+    assert isinstance(wrapped.module, FSDPModule)
+    wrapped.mode = mode
+    x, y = batch()
+    functional.cross_entropy(wrapped(x), y).backward()
+    order = [each for each in told if "blocks" in each]
+    assert order == [
+        f"{event} of blocks.{block}"
+        for block in (1, 0)
+        for event in ("pre_backward", "post_backward")
+    ]
 
 
 @pytest.mark.parametrize("make", [parallel, replayed, sharded])

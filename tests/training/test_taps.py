@@ -487,3 +487,112 @@ def test_the_error_is_neither_gated_nor_spread(error_at: Tap) -> None:
         DFA(seeded(Tokens()), projector(5), ["block"], error_at=error_at)
     with pytest.raises(SettingsError, match="choose one of last, channels, all"):
         Tap("head", features="rows")  # type: ignore[arg-type]
+
+
+class Denoiser(nn.Module):
+    """Images to images, as wide as they have channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.Tanh())
+        self.last = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.last(self.first(x))
+        return result
+
+
+def test_where_features_lie_in_convolved_images_has_to_be_said() -> None:
+    x, matrix = normal(3, 4, 4, 4), MatrixProjector(normal(4, 4))
+    pixels = Tap("", features="channels")
+    with pytest.raises(TapError, match=r"'first' convolves, and puts out \(3, 4, 4, 4\)"):
+        DFA(seeded(Denoiser()), matrix, ["first"], error_at=pixels).build(x)
+    with pytest.raises(TapError, match=r"The module' convolves, and puts out \(3, 4, 4, 4\)"):
+        DFA(seeded(Denoiser()), matrix, [Tap("first", features="channels")]).build(x)
+    DFA(seeded(Denoiser()), matrix, [Tap("first", features="last")], error_at=pixels).build(
+        x.movedim(1, 2)
+    )
+
+
+class Complex(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(7, 6, dtype=torch.complex128)
+        self.head = nn.Linear(6, N_CLASSES, dtype=torch.complex128)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.head(self.layer(x.to(torch.complex128)).abs().to(torch.complex128))
+        return result
+
+
+def test_complex_outputs_are_refused() -> None:
+    with pytest.raises(TapError, match="'layer' puts out complex numbers"):
+        DFA(Complex(), projector(6), ["layer"]).build(normal(3, 7))
+
+    class Real(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.abs()
+
+    net = Complex()
+    net.layer = nn.Sequential(net.layer, Real())  # type: ignore[assignment]
+    with pytest.raises(TapError, match="The module' puts out complex numbers"):
+        DFA(net, projector(6), ["layer"]).build(normal(3, 7))
+
+
+class Nodes(nn.Module):
+    """Numbers of each node's own, as wide as the error has rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = nn.Parameter(normal(9, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.numbers + x
+
+
+@pytest.mark.parametrize("replay", [False, True])
+def test_parameters_in_the_shape_of_the_feedback_keep_gradients_of_their_own(replay: bool) -> None:
+    net = nn.Sequential(Nodes(), Nodes(), nn.Linear(5, N_CLASSES)).double()
+    wrapped = DFA(net, projector(5), ["0", "1"], layout="shared_prefix", replay=replay)
+    own = [net[0].numbers, net[1].numbers]
+    sums = []
+    for _ in range(2):
+        loss_of(wrapped(normal(9, 5))).backward()
+        sums.append([parameter.grad.clone() for parameter in own])  # type: ignore[union-attr]
+    assert len({parameter.grad.data_ptr() for parameter in own}) == 2  # type: ignore[union-attr]
+    for once, twice in zip(*sums, strict=True):
+        torch.testing.assert_close(twice, 2 * once)
+
+
+def test_a_module_with_several_names_is_tapped_by_any_of_them() -> None:
+    block = seeded(nn.Sequential(nn.Linear(7, 7), nn.Tanh()))
+    net = nn.Sequential(block, block, nn.Linear(7, N_CLASSES).double())
+    for taps in (["0"], ["1"], ["0", "1"]):
+        wrapped = DFA(net, projector(14), taps)
+        assert [point.name for point in wrapped.build(normal(3, 7))] == ["0", "0#2"]
+        wrapped.unwrap()
+
+
+class Translation(nn.Module):
+    """What is read has other positions than what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.Linear(7, 6)
+        self.write = nn.Linear(7, 6)
+        self.head = nn.Linear(6, N_CLASSES)
+
+    def forward(self, given: Tensor, wanted: Tensor) -> Tensor:
+        result: Tensor = self.head(self.write(wanted) + self.read(given).mean(1, keepdim=True))
+        return result
+
+
+def test_positions_that_differ_are_fed_the_errors_of_their_sample() -> None:
+    given, wanted = normal(2, 5, 7), normal(2, 3, 7)
+    for tap in ("read", Tap("read", broadcast=True)):
+        with pytest.raises(TapError, match=r"error_at=Tap\(\.\.\., features='all'\)"):
+            DFA(seeded(Translation()), projector(12), [tap, "write"]).build(given, wanted)
+    matrix = MatrixProjector(normal(12, 3 * N_CLASSES))
+    taps = [Tap("read", broadcast=True), Tap("write", broadcast=True)]
+    wrapped = DFA(seeded(Translation()), matrix, taps, error_at=Tap("", features="all"))
+    assert [point.columns.stop for point in wrapped.build(given, wanted)] == [6, 12]
