@@ -73,8 +73,10 @@ class TrainingWatch:
 
 
 def epoch_line(row: EpochRow) -> str:
-    """Score, alignment, projection quality, drift and exposures of an epoch, in one line."""
+    """Loss, score, alignment, projection quality, drift and exposures of an epoch, in one line."""
     words = [f"epoch {row.epoch}"]
+    if row.train_loss is not None:
+        words.append(f"loss {row.train_loss:.3f}")
     words += [f"{name} {value:.4g}" for name, value in row.score.items()]
     angles = [angle for angle in row.alignment_deg.values() if angle is not None]
     if angles:

@@ -149,6 +149,7 @@ def test_the_page_of_a_training_has_curves_and_angles(trained, tmp_path):
 
 def test_each_epoch_is_a_line_where_there_is_no_terminal(opu):
     ending = opu("train", "digits", "--feedback=digital", "--epochs=2", "--out=a")
-    lines = [line for line in ending.err.splitlines() if "epoch" in line]
-    assert len([line for line in lines if ": epoch" in line]) == 3
+    lines = [line for line in ending.err.splitlines() if ": epoch" in line]
+    assert len(lines) == 3
     assert "alignment" in lines[0]
+    assert [" loss " in line for line in lines] == [False, True, True]
