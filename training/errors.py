@@ -40,6 +40,10 @@ class CheckpointError(TrainingInputError):
     """A run folder or checkpoint that is in the way, missing, damaged or of another run."""
 
 
+class FolderBusyError(TrainingInputError):
+    """A run folder that another process writes."""
+
+
 class DatasetError(TrainingInputError):
     """A data set that is missing, damaged, or not what its name says."""
 

@@ -8,43 +8,52 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from training.errors import CheckpointError
 from training.seal import require_sealed, seal
+from training.sole_writer import LOCK, OWNER, sole_writer
 
 SCHEMA = 2
 METRICS = "metrics.jsonl"
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class RunFolder:
-    """The folder of one run, of which there is one only.
+    """The folder of one run, of which there is one only; it is written while it is `held`.
 
     Args:
         path: The folder; made if missing.
         settings: What decides the run, as JSON values; resuming needs the same.
         resume: Go on with a run that is there.
+        earlier: Settings by dotted name (see `by_dotted_name`) that a run that is there may have,
+            although they are others in `settings`; its header tells the new ones once it goes on.
 
     Raises:
         CheckpointError: Something is there and `resume` is false, or it is no run with these
             settings, or the folder cannot be made.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], resume: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        resume: bool = False,
+        earlier: Mapping[str, Any] = _NONE,
+    ) -> None:
         self.path = path
         self.metrics = path / METRICS
         self.checkpoint = path / "checkpoint.pt"
-        self._settings = as_told(settings)
-        self._header = {"schema": SCHEMA, "settings": self._settings}
+        self._settings = self._noted = as_told(settings)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            occupied = any(entry.suffix != ".part" for entry in path.iterdir())
-            if not occupied:
-                self.write_metrics([])
+            occupied = any(not _is_left_over(entry) for entry in path.iterdir())
         except OSError as error:
             raise CheckpointError(f"Run folder {path}: {error.strerror}.") from error
         if occupied and not resume:
@@ -53,16 +62,30 @@ class RunFolder:
                 "another folder."
             )
         if occupied:
-            self._check_header()
+            self._noted = self._checked_header(earlier)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else writes the folder while the block lasts; a new one gets its header.
+
+        Raises:
+            FolderBusyError: Another process holds it.
+            CheckpointError: It cannot be locked.
+        """
+        with sole_writer(self.path):
+            if not self.metrics.exists():
+                self.write_metrics([])
+            yield
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Header and all rows so far."""
-        lines = [self._header, *rows]
+        lines = [{"schema": SCHEMA, "settings": self._noted}, *rows]
         text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines)
         _replace(self.metrics, text.encode())
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Put a new checkpoint in the place of the last one."""
+        self._noted = self._settings  # a finished run that is only looked at keeps what it was
         part = self.checkpoint.with_suffix(".part")
         with part.open("w+b") as file:
             torch.save(dict(state), file)
@@ -98,7 +121,8 @@ class RunFolder:
             )
         return state
 
-    def _check_header(self) -> None:
+    def _checked_header(self, earlier: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of the run that is there."""
         try:
             with self.metrics.open() as file:
                 header = json.loads(file.readline())
@@ -108,38 +132,67 @@ class RunFolder:
                 f"{self.path} is not the folder of a run: no {self.metrics.name} with a header. "
                 "Choose another folder."
             ) from error
-        require_same_settings(self.path, found, self._settings)
-        if header != self._header:
+        require_same_settings(self.path, found, self._settings, earlier)
+        if header.get("schema") != SCHEMA:
             raise CheckpointError(
                 f"{self.path} holds a run of schema {header.get('schema')!r}, this program writes "
                 f"{SCHEMA}. Resume with the version of opu that wrote it, or choose another folder."
             )
+        return found
 
 
-def require_same_settings(path: Path, found: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+def require_same_settings(
+    path: Path, found: Mapping[str, Any], own: Mapping[str, Any], earlier: Mapping[str, Any] = _NONE
+) -> None:
     """Refuse a run that was made with other settings.
 
     Args:
         path: Its folder.
         found: Its settings, as the header tells them.
         own: What they have to be, as JSON values.
+        earlier: What they may also be, by dotted name.
 
     Raises:
         CheckpointError: One is another; the message names each, and both values.
     """
-    keys = sorted(key for key in {*found, *own} if found.get(key) != own.get(key))
+    then, now = by_dotted_name(found), by_dotted_name(own)
+    keys = [
+        key
+        for key in sorted({*then, *now})
+        if not any(key in a and key in then and a[key] == then[key] for a in (now, earlier))
+    ]
     if keys:
+        told = (f"{key} was {_told(then, key)}, now {_told(now, key)}" for key in keys)
         raise CheckpointError(
-            f"{path} holds a run with other settings ({', '.join(keys)}): "
-            + "; ".join(f"{key} was {found.get(key)!r}, now {own.get(key)!r}" for key in keys)
-            + ". Resume with the same, or choose another folder."
+            f"{path} holds a run with other settings ({', '.join(keys)}): {'; '.join(told)}. "
+            "Resume with the same, or choose another folder."
         )
+
+
+def by_dotted_name(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings one by one, each nested one by the names that lead to it, with dots."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= {f"{key}.{name}": each for name, each in by_dotted_name(value).items()}
+        else:
+            found[key] = value
+    return found
+
+
+def _told(settings: Mapping[str, Any], key: str) -> str:
+    return repr(settings[key]) if key in settings else "not told"
 
 
 def as_told(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as a header tells them: JSON has no tuples."""
     told: dict[str, Any] = json.loads(json.dumps(settings))
     return told
+
+
+def _is_left_over(path: Path) -> bool:
+    """By a run that was killed before it had written its header."""
+    return path.suffix == ".part" or path.name in (LOCK, OWNER)
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -121,7 +122,12 @@ class Trainer:
             DivergedError: The loss is not finite or far above that of guessing.
             CheckpointError: The checkpoint does not fit.
             FingerprintError: It was trained with a projector that is none of these.
+            FolderBusyError: Another process trains in the folder.
         """
+        with nullcontext() if self.folder is None else self.folder.held():
+            return self._fit(earlier_feedback)
+
+    def _fit(self, earlier_feedback: Collection[str]) -> tuple[EpochRow, ...]:
         steps = self.epochs * self.task.batches.per_epoch
         self._restore(steps, earlier_feedback)
         state = self._state

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from training.errors import (
     DatasetError,
     DivergedError,
     FingerprintError,
+    FolderBusyError,
     SettingsError,
     TapError,
     TrainingError,
@@ -278,7 +280,64 @@ def test_metrics_have_a_header_and_a_row_an_epoch(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "checkpoint.pt",
         "metrics.jsonl",
+        "run.lock",
     ]
+
+
+HELD = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_trainer import Watcher, train
+
+class Waiting(Watcher):
+    def on_step(self, progress):
+        if progress.step == 8:
+            print("here", flush=True)
+            time.sleep(600)
+
+train(Path({folder!r}), observer=Waiting())
+"""
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path) -> None:
+    script = HELD.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as owner:
+        try:
+            assert owner.stdout is not None
+            assert owner.stdout.readline().strip() == b"here"
+            before = {file: file.read_bytes() for file in tmp_path.glob("*.*")}
+            with pytest.raises(FolderBusyError, match=rf"process {owner.pid} on .* end that proc"):
+                train(tmp_path, resume=True)
+            assert {file: file.read_bytes() for file in tmp_path.glob("*.*")} == before
+        finally:
+            owner.kill()
+    assert train(tmp_path, resume=True).rows[-1].epoch == 3
+    assert not (tmp_path / "run.owner").exists()
+
+
+def test_two_runs_of_a_process_do_not_share_a_folder_either(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, {"seed": 1})
+    with folder.held():
+        again = RunFolder(tmp_path, {"seed": 1}, resume=True)
+        with pytest.raises(FolderBusyError, match=f"process {os.getpid()} "), again.held():
+            pass
+        (tmp_path / "run.owner").write_text("nonsense")
+        with pytest.raises(FolderBusyError, match="has not said who it is"), again.held():
+            pass
+
+
+def test_a_folder_that_was_locked_and_never_written_is_free(tmp_path: Path) -> None:
+    for name in ("run.lock", "run.owner", "metrics.jsonl.part"):
+        (tmp_path / name).touch()
+    assert train(tmp_path).rows[-1].epoch == 3
+
+
+def test_a_folder_that_cannot_be_locked_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.lock").mkdir()
+    with pytest.raises(CheckpointError, match="cannot be locked"):
+        train(tmp_path)
 
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
