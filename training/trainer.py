@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from training.alignment import measure_alignment
 from training.dfa import DFA
-from training.errors import CheckpointError, DivergedError, SettingsError
+from training.errors import CheckpointError, DivergedError, FingerprintError, SettingsError
 from training.projector import counts, joined
 from training.run_folder import RunFolder
 from training.run_state import DIVERGENCE_WINDOW, EpochRow, RunState
@@ -121,7 +121,8 @@ class Trainer:
         Raises:
             DivergedError: The loss is not finite or far above that of guessing.
             CheckpointError: The checkpoint does not fit.
-            FingerprintError: It was trained with a projector that is none of these.
+            FingerprintError: It was trained with a projector that is none of these, and the run is
+                not finished.
             FolderBusyError: Another process trains in the folder.
         """
         with nullcontext() if self.folder is None else self.folder.held():
@@ -233,7 +234,7 @@ class Trainer:
         self.folder.write_metrics(self._state.rows)
 
     def _restore(self, steps: int, earlier_feedback: Collection[str]) -> None:
-        saved = None if self.folder is None else self._loaded(self.folder, earlier_feedback)
+        saved = None if self.folder is None else self._loaded(self.folder, steps, earlier_feedback)
         if self.team is not None:
             saved = self.team.told_by_leader(saved)
         if saved is None:
@@ -252,18 +253,29 @@ class Trainer:
             self.folder.write_metrics(self._state.rows)
 
     def _loaded(
-        self, folder: RunFolder, earlier_feedback: Collection[str]
+        self, folder: RunFolder, steps: int, earlier_feedback: Collection[str]
     ) -> dict[str, Any] | None:
-        """The checkpoint, as if it had been trained with this projector where that is permitted."""
+        """The checkpoint, as if it had been trained with this projector where that is permitted.
+
+        Nothing goes on in a finished run: any projector may look at what it has come to.
+        """
         saved = folder.load()
         own = self.model.projector.fingerprint()
         try:
             before = saved and saved["model"]["_extra_state"]["projector"]
         except _DOES_NOT_FIT:
             return saved  # it is refused with the rest of what it lacks
-        if saved and before != own and before in earlier_feedback:
+        if saved is None or not isinstance(before, str) or before == own:
+            return saved
+        if saved.get("step") != steps:
+            if before not in earlier_feedback:
+                raise FingerprintError(
+                    f"The run in {folder.path} was trained with other feedback: its B is {before}, "
+                    f"and that of the projector is now {own}. Resume it with the calibration or "
+                    "projector that it was trained with."
+                )
             log.warning("%s goes on with another B: now %s, not %s", folder.path, own, before)
-            saved["model"]["_extra_state"]["projector"] = own
+        saved["model"]["_extra_state"]["projector"] = own
         return saved
 
 

@@ -361,13 +361,22 @@ def test_another_projector_does_not_resume_unless_it_follows_the_first(
         train(tmp_path, observer=Watcher(7))
     other = DenseProjector(4, 22, seed=99)
     for unknown in ((), ("matrix-0", DenseProjector(4, 22, seed=98).fingerprint())):
-        with pytest.raises(FingerprintError, match="other feedback"):
+        with pytest.raises(FingerprintError, match=r"other feedback: .* Resume it with the cal"):
             train(tmp_path, resume=True, projector=other, earlier_feedback=unknown)
     before = lines(tmp_path)[1]["fingerprint"]
     resumed = train(tmp_path, resume=True, projector=other, earlier_feedback=[before])
     assert resumed.rows[-1].epoch == 3
     (warning,) = caplog.messages
     assert f"{other.fingerprint()}, not {before}" in warning
+
+
+def test_a_finished_run_is_returned_whatever_projects_now(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = train(tmp_path)
+    again = train(tmp_path, resume=True, projector=DenseProjector(4, 22, seed=99))
+    assert again.rows == done.rows
+    assert not caplog.messages
 
 
 def sealed(state: Any, path: Path) -> None:
