@@ -78,6 +78,27 @@ def chosen_bench(
     return build_bench(content, origin=str(bench))
 
 
+def chosen_scene(
+    bench: Path | None, preset: str | None, scene_seed: int | None, scene: list[str] | None
+) -> dict[str, Any] | None:
+    """The optics that the options name, as a bench file tells them; None where they are real.
+
+    Raises:
+        BenchFileError: As `chosen_bench`.
+    """
+    from opu_driver.bench_file import read_bench_file
+
+    overrides = _overrides(scene or [])
+    begin = {"preset": preset or "realistic", "seed": scene_seed or 0}
+    if bench is None:
+        return begin | overrides
+    content = read_bench_file(bench)
+    told = content.emulation if content.scene is None else content.scene
+    if told is None:
+        return None
+    return begin | {key: told[key] for key in told if key != "laser_log"} | overrides
+
+
 def _overrides(assignments: list[str]) -> dict[str, Any]:
     from opu_driver.errors import BenchFileError
 

@@ -17,6 +17,7 @@ from tools.bench_choice import (
     SceneOption,
     SceneSeedOption,
     chosen_bench,
+    chosen_scene,
 )
 from tools.json_file import JsonOption, write_json, write_text
 from tools.terminal import remarks, results, stages, table
@@ -121,6 +122,7 @@ def train(
     The table at the end gives the score on the test set after the last epoch, mean and deviation
     over seeds, with what the light cost.
     """
+    from tools.light_conditions import light_conditions
     from tools.output_path import require_writable
     from tools.results_table import (
         light_table,
@@ -157,15 +159,28 @@ def train(
             elif not series.leads:
                 finished += series.train(way, lambda: _shared(None, team))
             else:
+                from calibration.projector import MIN_FIDELITY
+
+                least = MIN_FIDELITY if min_fidelity is None else min_fidelity
                 with chosen_bench(bench, preset, scene_seed, scene) as opened:
-                    measured = _calibration(opened, calibration, series, recalibrate)
-                    if recalibrate:
-                        series = replace(series, earlier_feedback=_earlier(calibration, folder))
-                    light = _optical(
-                        opened, measured, series, drift_tracking, recalibrate, min_fidelity
+                    conditions = light_conditions(  # before a calibration sets the bench
+                        opened,
+                        chosen_scene(bench, preset, scene_seed, scene),
+                        drift_tracking=drift_tracking,
+                        min_fidelity=least,
+                        recalibrate=recalibrate,
                     )
+                    measured = _calibration(opened, calibration, series, recalibrate)
+                    lit = replace(series, conditions=conditions)
+                    if recalibrate:
+                        lit = replace(
+                            lit,
+                            earlier_feedback=_earlier(calibration, folder),
+                            earlier_conditions={"recalibrate": False},
+                        )
+                    light = _optical(opened, measured, lit, drift_tracking, recalibrate, least)
                     with _told_of_recalibration(recalibrate):
-                        finished += series.train(way, light)
+                        finished += lit.train(way, light)
     if not series.leads:
         return
     came_to = results_of(finished)
@@ -179,9 +194,9 @@ def train(
             highlight=False,
             soft_wrap=True,
         )
-    lit = [run for run in finished if run.feedback == "optical"]
-    if lit:
-        results().print(table("What the light cost", *light_table(lit)))
+    optical = [run for run in finished if run.feedback == "optical"]
+    if optical:
+        results().print(table("What the light cost", *light_table(optical)))
     if report is not None:
         write_text(report, training_page(finished))
     write_json(json, {"results": came_to, "runs": [run.as_json() for run in finished]})
@@ -189,14 +204,19 @@ def train(
 
 @contextmanager
 def _told_of_recalibration(chosen: bool) -> Iterator[None]:
-    """Whoever loses the calibration learns that a training can renew it."""
+    """Whoever loses the calibration, or has a later one, learns that a training can renew it."""
     from calibration.errors import StaleCalibrationError
+    from training.errors import FingerprintError
 
     try:
         yield
     except StaleCalibrationError as error:
         if not chosen:
             error.add_note("With --recalibrate the bench is calibrated anew there, and it goes on.")
+        raise
+    except FingerprintError as error:
+        if not chosen:
+            error.add_note("With --recalibrate it goes on with the newest calibration there is.")
         raise
 
 
@@ -305,7 +325,7 @@ def _optical(
     series: Series,
     track_drift: bool,
     recalibrate: bool,
-    min_fidelity: float | None,
+    min_fidelity: float,
 ) -> Callable[[], Projector]:
     """Makes the projector of a run; with the last calibration, if there were new ones meanwhile."""
     newest = calibration
@@ -323,14 +343,14 @@ def _optical(
             return calibrate(bench, calibration.n_inputs, progress=tell)
 
     def projector() -> Projector:
-        from calibration.projector import MIN_FIDELITY, OpticalProjector
+        from calibration.projector import OpticalProjector
         from tools.training_projector import KeepingProjector
 
         own = OpticalProjector(
             bench,
             newest,
             track_drift=track_drift,
-            min_fidelity=MIN_FIDELITY if min_fidelity is None else min_fidelity,
+            min_fidelity=min_fidelity,
             recalibrate=measured if recalibrate else None,
         )
         return _shared(KeepingProjector(own, keep), series.team)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tools.interruption import advice
 from tools.terminal import counted, remarks
@@ -35,6 +35,8 @@ class Series:
         resume: Go on with the runs that are there.
         earlier_feedback: Fingerprints of other matrices than the projector's through which they
             may have been trained so far.
+        conditions: What else decides the runs, such as the bench that projects, as JSON values.
+        earlier_conditions: Those that runs that are gone on with may have had instead so far.
         event_files: Whether TensorBoard's files are written beside the runs.
         checkpoint_every: Steps between checkpoints, besides those after each epoch.
         team: The processes that train together, this one among them; None if it is alone. The
@@ -47,6 +49,8 @@ class Series:
     folder: Path | None = None
     resume: bool = False
     earlier_feedback: Collection[str] = ()
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    earlier_conditions: Mapping[str, Any] = field(default_factory=dict)
     event_files: bool = False
     checkpoint_every: int | None = None
     team: Team | None = None
@@ -97,6 +101,8 @@ class Series:
                 resume=self.resume,
                 earlier_feedback=self.earlier_feedback,
                 epochs=self.epochs,
+                conditions=self.conditions,
+                earlier_conditions=self.earlier_conditions,
                 checkpoint_every=self.checkpoint_every,
                 observer=_Observers(*watch, *events),
                 team=self.team,

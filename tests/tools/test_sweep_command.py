@@ -73,7 +73,7 @@ def test_runs_of_another_sweep_are_not_taken_for_its_own(opu, tmp_path):
     }  # fmt: skip
     for other, told in (
         (asked(5, "quiet"), "epochs was 1, now 5"),
-        (asked(1, "rough"), "conditions was {'preset': 'quiet',"),
+        (asked(1, "rough"), "conditions.preset was 'quiet', now 'rough'"),
     ):
         assert other.code == 2
         assert told in other.err

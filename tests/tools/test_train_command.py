@@ -133,9 +133,12 @@ def test_a_medium_that_changes_ends_the_training_or_is_calibrated_anew(opu, tmp_
     assert "calibrate again" in ending.err
     assert "With --recalibrate" in ending.err
     assert not (tmp_path / "runs/calibration-2.h5").exists()
+    metrics = tmp_path / "runs/optical-seed0/metrics.jsonl"
+    assert not settings_of(metrics)["conditions"]["recalibrate"]
     ending = opu(*asked, "--out=runs", "--resume", "--recalibrate", "--json=r.json")
     assert ending.code == 0, ending.err
     assert "calibrated anew" in ending.err
+    assert settings_of(metrics)["conditions"]["recalibrate"]
     (run,) = json.loads((tmp_path / "r.json").read_text())["runs"]
     last = run["rows"][-1]
     kept = max((tmp_path / "runs").glob("*.h5"), key=lambda path: (len(path.name), path.name))
@@ -145,6 +148,51 @@ def test_a_medium_that_changes_ends_the_training_or_is_calibrated_anew(opu, tmp_
     assert "of them for new calibrations" in ending.out
     shown = sum(n for kind, n in last["projector"].items() if kind.endswith("exposures"))
     assert f"{shown:,} exposures" in ending.err
+
+
+def test_a_run_is_gone_on_with_under_the_same_conditions_only(opu, tmp_path):
+    asked = ["train", "digits", "--feedback=optical,shallow", "--epochs=1", "--out=runs"]
+    bench = ["--preset=quiet", "--scene=phase_walk_rad=0.002"]
+    assert opu(*asked, *bench).code == 0
+    lit, dark = (
+        tmp_path / "runs" / f"{way}-seed0" / "metrics.jsonl" for way in ("optical", "shallow")
+    )
+    before = lit.read_text()
+    conditions = settings_of(lit)["conditions"]
+    assert conditions["bench"]["scene"] == {"preset": "quiet", "seed": 0, "phase_walk_rad": 0.002}
+    assert conditions["bench"]["camera"] == "opu virtual camera #0"
+    del conditions["bench"]
+    assert conditions == {"drift_tracking": True, "min_fidelity": 0.98, "recalibrate": False}
+    assert "conditions" not in settings_of(dark)
+    for others, told in (
+        ([*bench, "--no-drift-tracking"], "conditions.drift_tracking was True, now False"),
+        ([*bench, "--min-fidelity=0.9"], "conditions.min_fidelity was 0.98, now 0.9"),
+        (["--preset=quiet"], "conditions.bench.scene.phase_walk_rad was 0.002, now not told"),
+        (["--preset=realistic", bench[1]], "scene.preset was 'quiet', now 'realistic'"),
+    ):
+        ending = opu(*asked, "--resume", *others)
+        assert ending.code == 2, ending.err
+        assert told in ending.err
+        assert "Resume with the same" in ending.err
+    assert opu(*asked, "--resume", "--recalibrate", *bench).code == 0
+    assert lit.read_text() == before  # it was finished: nothing of it has become another
+
+
+def test_a_bench_file_is_told_by_what_it_says(opu, tmp_path):
+    assert opu("init", "--preset=quiet", "--out=bench.toml").code == 0
+    asked = ["train", "digits", "--feedback=optical", "--epochs=1", "--out=runs", "--resume"]
+    assert opu(*asked, "--bench=bench.toml").code == 0
+    (tmp_path / "bench.toml").rename(tmp_path / "moved.toml")
+    assert opu(*asked, "--bench=moved.toml").code == 0
+    text = (tmp_path / "moved.toml").read_text()
+    (tmp_path / "moved.toml").write_text(text.replace("power_mw = 10.0", "power_mw = 12.0", 1))
+    ending = opu(*asked, "--bench=moved.toml")
+    assert ending.code == 2
+    assert "conditions.bench.power_mw was 10.0, now 12.0" in ending.err
+
+
+def settings_of(metrics):
+    return json.loads(metrics.read_text().splitlines()[0])["settings"]
 
 
 def test_the_newest_calibration_is_gone_on_with(realistic_calibration, tmp_path, capsys):
@@ -160,6 +208,18 @@ def test_the_newest_calibration_is_gone_on_with(realistic_calibration, tmp_path,
     assert _calibration(None, given, series, False).fingerprint() == first.fingerprint()
     assert _earlier(given, series.folder) == {first.fingerprint(), later.fingerprint()}
     assert _earlier(None, series.folder) == {later.fingerprint()}
+
+
+def test_a_run_that_has_another_calibration_now_is_told_of_recalibration(opu, tmp_path):
+    scene = ["--preset=quiet", "--scene=decorrelation=1e-5"]
+    asked = ["train", "digits", "--feedback=optical", "--epochs=1", "--out=runs", *scene]
+    assert opu(*asked).code == 1  # the medium has become another one; a checkpoint is there
+    assert opu("calibrate", *scene, "--inputs=10", "--out=later.h5").code == 0
+    ending = opu(*asked, "--resume", "--calibration=later.h5")
+    assert ending.code == 2
+    assert "trained with other feedback: its B is" in ending.err
+    assert "With --recalibrate it goes on with the newest calibration" in ending.err
+    assert "other_feedback" not in ending.err
 
 
 class Few(FullyConnected):

@@ -107,6 +107,7 @@ def run(
     epochs: int | None = None,
     n_validation: int = 0,
     conditions: Mapping[str, Any] = MappingProxyType({}),
+    earlier_conditions: Mapping[str, Any] = MappingProxyType({}),
     checkpoint_every: int | None = None,
     observer: Observer | None = None,
     team: Team | None = None,
@@ -128,6 +129,8 @@ def run(
             report are those with 0, hyperparameters are chosen with more.
         conditions: What else decides the run, such as the bench that projects, as JSON values:
             noted with the settings, and resuming needs the same.
+        earlier_conditions: Conditions that the run in `folder` may have had instead so far; those
+            of `conditions` are noted from when it goes on.
         checkpoint_every: Steps between checkpoints, besides those after each epoch.
         observer: Who wants to see it.
         team: The processes that train together: each calls this with its own rank, and with a
@@ -171,7 +174,8 @@ def run(
     if folder is not None and (
         team is None or team.leads
     ):  # last: what is refused leaves no folder in the way of the next try
-        trainer.folder = RunFolder(folder, settings, resume)
+        earlier = {f"conditions.{name}": value for name, value in earlier_conditions.items()}
+        trainer.folder = RunFolder(folder, settings, resume, earlier)
     rows = trainer.fit(earlier_feedback=earlier_feedback)
     return RunResult(recipe.name, recipe.task, feedback, seed, recipe.encoder, task.score, rows)
 
