@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,8 +14,6 @@ from tools.json_file import JsonOption, write_json, write_text
 from tools.terminal import remarks, results, table
 
 if TYPE_CHECKING:
-    from calibration.calibration_file import Calibration
-    from opu_driver import Bench
     from training.experiments import Recipe, RunResult
     from training.projector import Projector
     from training.score import Score
@@ -102,7 +101,7 @@ class Point:
         scores: On the test set, a seed each; those that were refused are left out.
         snr: Mean signal to noise of a projection.
         fidelity: Lowest fidelity to the calibration.
-        refusal: Why a bench was refused; empty if none was.
+        refusal: Why a bench was refused, or that a training diverged; empty if there was neither.
     """
 
     axis: str
@@ -121,6 +120,9 @@ class Point:
 @dataclass
 class Sweep:
     """Runs of one recipe along axes, kept in a folder: what is finished is not done again.
+
+    A refusal finishes a run, too. What is not finished begins again, calibration included: it
+    cannot go on, since a simulated medium begins anew and would be younger than its training.
 
     Attributes:
         recipe: What is trained.
@@ -160,20 +162,17 @@ class Sweep:
         Raises:
             CheckpointError: Runs with other settings, or on another bench, are in the folder.
         """
-        from opu_driver.errors import InputError, OpuError
-
         runs: list[RunResult] = []
         refusal = ""
         for seed in self.seeds:
-            folder = self.folder / axis / f"{value:g}-seed{seed}"
-            try:
-                runs.append(self._run(axis, value, seed, folder))
-                self.told(f"{axis} {value:g}, seed {seed}: {runs[-1].score.shown(runs[-1].test)}")
-            except InputError:
-                raise
-            except OpuError as error:  # a bench that is refused is a result
-                refusal = f"{type(error).__name__}: {error}"
-                self.told(f"{axis} {value:g}, seed {seed}: refused, {refusal}")
+            came_to = self._run(axis, value, seed)
+            if isinstance(came_to, str):
+                refusal = came_to
+                told = f"refused, {refusal}"
+            else:
+                runs.append(came_to)
+                told = came_to.score.shown(came_to.test)
+            self.told(f"{axis} {value:g}, seed {seed}: {told}")
         noise = [run.projector["snr"] for run in runs if run.projector.get("snr") is not None]
         kept = [run.projector["fidelity"] for run in runs]
         return Point(
@@ -185,9 +184,13 @@ class Sweep:
             refusal,
         )
 
-    def _run(self, name: str, value: float, seed: int, folder: Path) -> RunResult:
+    def _run(self, name: str, value: float, seed: int) -> RunResult | str:
+        """What a run came to, or why there is nothing that it came to."""
+        from calibration.pipeline import calibrate
         from calibration.projector import OpticalProjector
         from opu_driver import simulated_bench
+        from opu_driver.errors import InputError, OpuError
+        from training.errors import DivergedError
         from training.experiments import run
         from training.experiments.record import finished_run
         from training.experiments.run import run_settings
@@ -197,50 +200,74 @@ class Sweep:
         recipe = axis.recipe(self.recipe, value)
         conditions = {"preset": self.preset, "axis": name, "value": value}
         settings = run_settings(recipe, "optical", seed, conditions=conditions)
-        done = finished_run(folder, settings)
+        folder = self.folder / name / f"{value:g}-seed{seed}"
+        refused = folder.with_name(f"{folder.name}-refused.json")
+        done = finished_run(folder, settings) or _refusal(refused, settings)
         if done is not None:
             return done
-        with simulated_bench(self.preset, seed, camera=dict(axis.camera(value)), **scene) as bench:
-            kept = folder.with_name(f"{folder.name}-{self.preset}.h5")
-            calibration = _calibrated(bench, kept, recipe.n_inputs, seed)
-            # A bench that is bad enough to matter is not refused for being a little bad.
-            projector = OpticalProjector(bench, calibration, min_fidelity=0.9)
-            return run(
-                recipe,
-                "optical",
-                axis.projector(projector, value),
-                seed=seed,
-                folder=folder,
-                resume=True,
-                conditions=conditions,
-            )
+        _forget_progress(folder)
+        try:
+            with simulated_bench(
+                self.preset, seed, camera=dict(axis.camera(value)), **scene
+            ) as bench:
+                calibration = calibrate(bench, recipe.n_inputs, seed=seed)
+                # A bench that is bad enough to matter is not refused for being a little bad.
+                projector = OpticalProjector(bench, calibration, min_fidelity=0.9)
+                return run(
+                    recipe,
+                    "optical",
+                    axis.projector(projector, value),
+                    seed=seed,
+                    folder=folder,
+                    resume=True,
+                    conditions=conditions,
+                )
+        except InputError:
+            raise
+        except (OpuError, DivergedError) as error:  # a result, and one that stays
+            refusal = f"{type(error).__name__}: {error}"
+            refused.parent.mkdir(parents=True, exist_ok=True)
+            write_json(refused, {"settings": settings, "refusal": refusal})
+            return refusal
 
 
-def _calibrated(bench: Bench, kept: Path, n_inputs: int, seed: int) -> Calibration:
-    """The calibration that is kept beside the folder of a run, or a new one, which then is.
+def _refusal(kept: Path, settings: Mapping[str, Any]) -> str | None:
+    """Why a run was refused, as it was kept; None if it was not.
 
     Raises:
-        CheckpointError: The one that is there was measured on another bench.
+        CheckpointError: A run with other settings was refused, or the file is damaged.
     """
-    from calibration.calibration_file import Calibration
-    from calibration.errors import StaleCalibrationError
-    from calibration.pipeline import calibrate
-    from training.errors import CheckpointError
+    import json
 
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    from training.errors import CheckpointError
+    from training.run_folder import as_told, require_same_settings
+
     if not kept.exists():
-        calibration = calibrate(bench, n_inputs, seed=seed)
-        calibration.save(kept)
-        return calibration
-    calibration = Calibration.load(kept)
+        return None
     try:
-        calibration.check(bench)
-    except StaleCalibrationError as error:  # no fault of this bench: the sweep was another one
+        content = json.loads(kept.read_text(encoding="utf-8"))
+        found, refusal = dict(content["settings"]), str(content["refusal"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
-            f"{kept} is there from a sweep on another bench. Choose another folder with --out, or "
-            f"delete it. {error}"
+            f"{kept} does not tell why a run was refused, or is damaged: {error}. Delete it to "
+            "train again."
         ) from error
-    return calibration
+    require_same_settings(kept, found, as_told(settings))
+    return refusal
+
+
+def _forget_progress(folder: Path) -> None:
+    """Let an unfinished run begin at its first step; its settings have been compared before.
+
+    Raises:
+        FolderBusyError: Another process is at it.
+    """
+    from training.run_folder import METRICS
+    from training.sole_writer import sole_writer
+
+    if (folder / METRICS).exists():
+        with sole_writer(folder):
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
 def sweep(
@@ -281,10 +308,12 @@ def sweep(
 ) -> None:
     """Train through simulated benches that get worse by degrees, and tell where learning breaks.
 
-    It breaks at the first value where a bench is refused, or where the mean score is no better than
-    with the last layer alone: no feedback would have done as well. Where no bench is better, not
-    even at the mildest value, that is told instead: a longer training may be. Run it again to go
-    on where it was interrupted; a folder with runs of other settings is refused.
+    It breaks at the first value where a bench is refused, where training diverges, or where the
+    mean score is no better than with the last layer alone: no feedback would have done as well.
+    Where no bench is better, not even at the mildest value, that is told instead: a longer training
+    may be. Run it again to go on where it was interrupted: runs that are finished or were refused
+    are not repeated, an interrupted one begins again. A folder with runs of other settings is
+    refused.
     """
     from tools.output_path import require_writable
     from tools.train import numbers
@@ -330,7 +359,8 @@ def _axes(over: str, values: str | None) -> Mapping[str, tuple[float, ...]]:
     """The axes that were asked for, with their values.
 
     Raises:
-        SettingsError: One that there is not, or values that are no numbers or of several axes.
+        SettingsError: One that there is not, or values that are no finite numbers or of several
+            axes.
     """
     from training.errors import SettingsError
 
@@ -342,14 +372,18 @@ def _axes(over: str, values: str | None) -> Mapping[str, tuple[float, ...]]:
         return {name: AXES[name].values for name in names}
     if len(names) != 1:
         raise SettingsError(f"--values are those of one axis, and --over names {len(names)}.")
+    refusal = f"--values {values!r}: give finite numbers, with commas."
     try:
-        return {names[0]: tuple(float(part) for part in values.split(","))}
+        wanted = tuple(float(part) for part in values.split(","))
     except ValueError as error:
-        raise SettingsError(f"--values {values!r}: give numbers, with commas.") from error
+        raise SettingsError(refusal) from error
+    if not all(map(math.isfinite, wanted)):
+        raise SettingsError(refusal)
+    return {names[0]: wanted}
 
 
 def _broken(points: Sequence[Point], floor: float, score: Score) -> list[float]:
-    """The values at which learning is broken: refused, or no better than the baseline."""
+    """The values at which learning is broken: refused, diverged, or not above the baseline."""
     return [
         point.value
         for point in points
@@ -401,8 +435,8 @@ def _page(recipe: Recipe, points: Mapping[str, Sequence[Point]], floor: float, s
     report = Report(
         f"How much a bench may suffer: {recipe.task}",
         f"Recipe {recipe.name}: {recipe.network}. Everything but the one thing that is varied is "
-        "as in the preset. Learning is broken where a bench is refused, or where it is no better "
-        "than with the last layer alone.",
+        "as in the preset. Learning is broken where a bench is refused, where training diverges, "
+        "or where it is no better than with the last layer alone.",
         {name: _ending(found, floor, score) for name, found in points.items()},
     )
     for name, found in points.items():

@@ -3,15 +3,18 @@
 import json
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import count
 
 import pytest
 import torch
 
+from calibration.errors import DecorrelationError
+from calibration.projector import OpticalProjector
 from tools.sweep import AXES, Point, _ending
 from training.dead_outputs import DeadOutputs
-from training.encoding import Ternary
+from training.encoding import BitPlanes, Ternary
 from training.errors import SettingsError
-from training.experiments import named_recipe
+from training.experiments import Recipe, named_recipe
 from training.projector import DenseProjector
 from training.score import accuracy_score
 from training.seal import seal
@@ -77,8 +80,6 @@ def test_runs_of_another_sweep_are_not_taken_for_its_own(opu, tmp_path):
     ):
         assert other.code == 2
         assert told in other.err
-    kept = (tmp_path / "s/camera-bits").glob("*.h5")  # nor is the calibration, without its run
-    assert [path.name for path in kept] == ["10-seed0-quiet.h5"]
 
 
 def test_the_threshold_leaves_the_rest_of_a_code_as_it_is():
@@ -89,27 +90,36 @@ def test_the_threshold_leaves_the_rest_of_a_code_as_it_is():
     )
 
 
-def test_a_half_finished_point_is_gone_on_with(sweep, tmp_path):
-    _, whole = sweep("--over=threshold", "--values=0.3")
-    folder = tmp_path / "s/threshold/0.3-seed0"
-    metrics = folder / "metrics.jsonl"
+def test_a_half_finished_point_begins_again(sweep, tmp_path):
+    """Its medium begins anew, and what it comes to is what it would have come to undisturbed."""
+    drift = ("--over=decorrelation", "--values=1e-6")
+    _, whole = sweep(*drift)
+    metrics = tmp_path / "s/decorrelation/1e-06-seed0/metrics.jsonl"
+    checkpoint = metrics.with_name("checkpoint.pt")
     header, *rows = metrics.read_text().splitlines(keepends=True)
-    state = torch.load(folder / "checkpoint.pt", weights_only=True)
     metrics.write_text("".join([header, *rows[:-1]]))  # as if it had been killed in the last epoch
+    state = torch.load(checkpoint, weights_only=True)
     state["rows"] = state["rows"][:-1]
     state["step"] //= 2
     state["recent"] = state["recent"][: state["step"]]
-    with (folder / "checkpoint.pt").open("w+b") as file:
+    with checkpoint.open("w+b") as file:
         torch.save(state, file)
         seal(file)
-    _, again = sweep("--over=threshold", "--values=0.3")
-    assert len(metrics.read_text().splitlines()) == 1 + len(rows)
-    assert len(again["points"]["threshold"][0]["scores"]) == 1
-    assert whole["points"]["threshold"][0]["value"] == 0.3
+    _, again = sweep(*drift)
+    assert again["points"] == whole["points"]
+    assert 0.9 < again["points"]["decorrelation"][0]["fidelity"] < 0.999
+    _, *rows_again = metrics.read_text().splitlines()
+    light, light_again = (
+        [json.loads(row)["projector"] for row in run] for run in (rows, rows_again)
+    )
+    assert light_again == light
 
 
-def test_a_bench_that_is_refused_is_a_result(sweep):
+def test_a_bench_that_is_refused_is_a_result(sweep, mocker):
+    _, first = sweep("--over=phase-walk", "--values=3")
+    mocker.patch("calibration.pipeline.calibrate", side_effect=AssertionError)
     ending, content = sweep("--over=phase-walk", "--values=3")
+    assert content == first  # and is not tried again
     (point,) = content["points"]["phase-walk"]
     assert point["scores"] == []
     assert "Error: " in point["refusal"]
@@ -118,12 +128,68 @@ def test_a_bench_that_is_refused_is_a_result(sweep):
     assert "refused" in ending.err
 
 
+def test_a_refusal_in_the_middle_of_a_training_stays_one(sweep, tmp_path, mocker):
+    project, calls = OpticalProjector.project, count()
+
+    def project_for_a_while(projector, codes):
+        if next(calls) > 60:  # an epoch is 45 steps
+            raise DecorrelationError("another medium")
+        return project(projector, codes)
+
+    lost = mocker.patch.object(OpticalProjector, "project", project_for_a_while)
+    _, first = sweep("--over=bits", "--values=2")
+    assert (tmp_path / "s/bits/2-seed0/checkpoint.pt").exists()
+    mocker.stop(lost)
+    for _ in range(2):
+        _, again = sweep("--over=bits", "--values=2")
+        assert again == first
+    (point,) = first["points"]["bits"]
+    assert point["refusal"] == "DecorrelationError: another medium"
+    assert point["scores"] == []
+
+
+def test_a_training_that_diverges_is_broken(sweep, mocker):
+    usual = Recipe.learning_rate_at
+
+    def learning_rate_at(recipe: Recipe, step: int, steps: int) -> float:
+        return 1e38 if recipe.encoder == BitPlanes(1) else usual(recipe, step, steps)
+
+    mocker.patch.object(Recipe, "learning_rate_at", learning_rate_at)
+    ending, content = sweep("--over=bits", "--values=2,1")
+    two, one = content["points"]["bits"]
+    assert len(two["scores"]) == 1
+    assert one["scores"] == []
+    assert one["refusal"].startswith("DivergedError: The loss diverged in step ")
+    assert 1.0 in content["broken"]["bits"]
+    assert "DivergedError" in ending.out
+    mocker.patch("calibration.pipeline.calibrate", side_effect=AssertionError)
+    assert sweep("--over=bits", "--values=2,1")[1] == content
+
+
+def test_a_refusal_of_another_sweep_is_none_of_its_own(opu, tmp_path):
+    kept = tmp_path / "s/bits/2-seed0-refused.json"
+    kept.parent.mkdir(parents=True)
+    for content, told in (
+        ('{"settings": {"name": "other"}, "refusal": "DriftError: far"}', "name was 'other'"),
+        ('{"settings": {"name": "other"}}', "Delete it to train again"),
+        ("", "Delete it to train again"),
+    ):
+        kept.write_text(content)
+        ending = opu(
+            "sweep", "digits", "--over=bits", "--values=2", "--seeds=0", "--epochs=1", "--out=s"
+        )
+        assert ending.code == 2
+        assert told in ending.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--over=luck"], "choose from read-noise"),
         (["--over=bits,threshold", "--values=1"], "names 2"),
-        (["--over=bits", "--values=many"], "give numbers"),
+        (["--over=bits", "--values=many"], "give finite numbers"),
+        (["--over=read-noise", "--values=10,nan"], "give finite numbers"),
+        (["--over=read-noise", "--values=1e999"], "give finite numbers"),
         (["--over=bits", "--seeds=x"], "--seeds"),
     ],
 )
