@@ -85,7 +85,7 @@ class RunState:
             ),
             "rows": (
                 lambda value: (
-                    _is_list_of(_is_row, value)
+                    _is_list_of(is_row, value)
                     and [row["epoch"] for row in value] == list(range(n_rows))
                 ),
                 f"{n_rows} epochs, from 0 on, after {step} steps",
@@ -140,7 +140,8 @@ def _is_account(value: Any) -> bool:
     )
 
 
-def _is_row(value: Any) -> bool:
+def is_row(value: Any) -> bool:
+    """Whether it is an `EpochRow` as JSON tells it."""
     kinds: dict[str, Callable[[Any], bool]] = {
         "epoch": _is_count,
         "train_loss": _is_figure,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from training.encoding import encoder_of
 from training.errors import CheckpointError, SettingsError
+from training.experiments.recipe import FEEDBACKS
 from training.experiments.run import RunResult
 from training.run_folder import METRICS, SCHEMA, as_told, require_same_settings
-from training.run_state import EpochRow
+from training.run_state import EpochRow, is_row
 from training.score import Score
 
 
@@ -24,7 +25,6 @@ class RunRecord:
         path: The folder.
         settings: What decided the run.
         result: What it came to; as far as it had come, if it was interrupted.
-        planned_epochs: What it was to have.
     """
 
     path: Path
@@ -36,29 +36,45 @@ class RunRecord:
         """Epochs of the whole run."""
         return int(self.settings["epochs"])
 
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done."""
+        return self.result.rows[-1].epoch
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done."""
+        return self.epoch == self.planned_epochs
+
     @classmethod
     def read(cls, path: Path) -> RunRecord:
         """Read the folder of a run.
 
         Raises:
-            CheckpointError: It is no such folder, is damaged, or not one epoch is finished.
+            CheckpointError: It is no such folder, is damaged, or not one epoch is finished; of what
+                is damaged the message names file and line.
         """
         file = path / METRICS
         header, lines = _content(file)
         settings = _settings(file, header)
+        _require_epochs(file, lines)
         try:
+            _require_kinds(settings, _KINDS)
+            score = Score(**settings["score"])
+            _require_kinds(asdict(score), _SCORE_KINDS)
+            if settings["feedback"] not in FEEDBACKS:
+                raise ValueError(f"feedback is {settings['feedback']!r}")
             result = RunResult(
                 settings["name"],
                 settings["task"],
                 settings["feedback"],
                 settings["seed"],
                 encoder_of(settings["encoder"]),
-                Score(**settings["score"]),
+                score,
                 tuple(EpochRow(**line) for line in lines),
             )
-            settings["epochs"] = int(settings["epochs"])
-        except (ValueError, TypeError, KeyError, SettingsError) as error:
-            raise _damaged(file, error) from error
+        except (ValueError, TypeError, SettingsError) as error:
+            raise _damaged(file, 1, str(error)) from error
         if not result.rows:
             raise CheckpointError(f"{path}: nothing of this run is finished. Resume it first.")
         return cls(path, settings, result)
@@ -67,34 +83,79 @@ class RunRecord:
 def _content(file: Path) -> tuple[Any, list[Any]]:
     """Header and rows."""
     try:
-        header, *lines = [
-            json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()
-        ]
+        text = file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise CheckpointError(
             f"{file} cannot be read ({error.strerror}). Name the folder of a run, which opu "
             "train makes, or a folder of such folders."
         ) from error
-    except ValueError as error:
-        raise _damaged(file, error) from error
-    return header, lines
+    except UnicodeDecodeError as error:
+        raise _damaged(file, 1, str(error)) from error
+    content = []
+    for number, line in enumerate(text or [""], start=1):
+        try:
+            content.append(json.loads(line))
+        except ValueError as error:
+            raise _damaged(file, number, str(error)) from error
+    return content[0], content[1:]
 
 
 def _settings(file: Path, header: Any) -> dict[str, Any]:
-    try:
-        schema, settings = header["schema"], dict(header["settings"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise _damaged(file, error) from error
-    if schema != SCHEMA:
+    if not isinstance(header, Mapping) or not isinstance(header.get("settings"), Mapping):
+        raise _damaged(file, 1, "it has to tell schema and settings")
+    if header.get("schema") != SCHEMA:
         raise CheckpointError(
-            f"{file} has schema {schema}, this program reads {SCHEMA}. Read it with the version of "
-            "opu that wrote it."
+            f"{file} has schema {header.get('schema')}, this program reads {SCHEMA}. Read it "
+            "with the version of opu that wrote it."
         )
-    return settings
+    return dict(header["settings"])
 
 
-def _damaged(file: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{file} is no record of a run, or a damaged one: {error}.")
+_KINDS: Mapping[str, Any] = {
+    "name": str,
+    "task": str,
+    "feedback": str,
+    "seed": int,
+    "epochs": int,
+    "encoder": Mapping,
+    "score": Mapping,
+}
+_SCORE_KINDS: Mapping[str, Any] = {"name": str, "unit": str, "step": int | float | None}
+
+
+def _require_kinds(told: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Refuse what a header tells where it is of another kind.
+
+    Raises:
+        ValueError: Something is.
+    """
+    for name, kind in kinds.items():
+        if not isinstance(told.get(name), kind):
+            raise ValueError(f"{name} is {told.get(name)!r}")
+
+
+def _require_epochs(file: Path, lines: Sequence[Any]) -> None:
+    """Refuse lines that are not those of one epoch after the other.
+
+    Raises:
+        CheckpointError: One is not; the message names it.
+    """
+    for epoch, line in enumerate(lines):
+        if not (
+            is_row(line)
+            and line["epoch"] == epoch
+            and "test" in line["score"]
+            and line["alignment_deg"].keys() == lines[0]["alignment_deg"].keys()
+        ):
+            raise _damaged(file, epoch + 2, f"it has to tell epoch {epoch}, and its score on test")
+
+
+def _damaged(file: Path, line: int, why: str) -> CheckpointError:
+    anew = "Resume the run, which writes its epochs anew from its checkpoint, or move" * (line > 1)
+    return CheckpointError(
+        f"{file} is no record of a run, or a damaged one: line {line}, {why}. "
+        f"{anew or 'Move'} its folder away."
+    )
 
 
 def finished_run(path: Path, settings: Mapping[str, Any]) -> RunResult | None:
@@ -116,8 +177,7 @@ def finished_run(path: Path, settings: Mapping[str, Any]) -> RunResult | None:
     if not lines:
         return None
     record = RunRecord.read(path)
-    done = record.result.rows[-1].epoch == record.planned_epochs
-    return record.result if done else None
+    return record.result if record.finished else None
 
 
 def runs_in(path: Path) -> tuple[RunRecord, ...]:
