@@ -37,7 +37,8 @@ def compare(
 ) -> None:
     """Tell what has changed between two calibrations, or two folders of training runs.
 
-    Of calibrations: the matrix, the bench, the quality. Of runs: settings, scores, curves.
+    Of calibrations: the matrix, the bench, the quality. Of runs: settings, scores, curves; those
+    that are not finished are told, and left out of the scores.
     """
     from tools.output_path import require_writable
 
@@ -73,6 +74,8 @@ def _compare_runs(earlier: Path, later: Path, json: Path | None, html: Path | No
 
     found = compare_runs(earlier, later)
     results().print(table("Training runs", found.columns, found.rows()))
+    for line in found.left_out:
+        results().print(line, highlight=False, soft_wrap=True)
     differing = found.settings()
     if differing:
         cells = [setting.cells for setting in differing]

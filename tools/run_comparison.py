@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from training.experiments.record import RunRecord
 
 _OF_EACH_RUN = ("feedback", "seed")
+_DIGITS = 8  # of a calibration's fingerprint: enough to tell two of them apart
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,20 @@ class DifferingSetting:
 class RunComparison:
     """Two sets of runs, side by side.
 
+    Runs that are not finished are told, and their scores count for nothing.
+
     Args:
         earlier: Runs of one task, of any feedback and seeds.
-        later: The others; of a task with the same score.
+        later: The others, of the same task.
 
     Raises:
-        SettingsError: Their scores cannot be compared.
+        SettingsError: They are of several tasks, or judged by several scores.
     """
 
     def __init__(self, earlier: Sequence[RunRecord], later: Sequence[RunRecord]) -> None:
         from training.errors import SettingsError
 
+        _require_one_task(earlier, later)
         scores = {(run.result.score.name, run.result.score.unit) for run in (*earlier, *later)}
         if len(scores) > 1:
             names = " and ".join(name for name, _ in sorted(scores))
@@ -77,9 +81,25 @@ class RunComparison:
         """A row for each way of feedback that one of them has."""
         from training.experiments import FEEDBACKS
 
-        then = {result.feedback: result for result in _results(self.earlier)}
-        now = {result.feedback: result for result in _results(self.later)}
-        return [_row(then.get(way), now.get(way)) for way in FEEDBACKS if {way} & {*then, *now}]
+        both = [
+            tuple([run for run in runs if run.result.feedback == way] for way in FEEDBACKS)
+            for runs in (self.earlier, self.later)
+        ]
+        return [_row(then, now) for then, now in zip(*both, strict=True) if then or now]
+
+    @property
+    def unfinished(self) -> list[RunRecord]:
+        """The runs that do not count, since they were interrupted."""
+        return [run for run in (*self.earlier, *self.later) if not run.finished]
+
+    @property
+    def left_out(self) -> list[str]:
+        """What there is to say of runs that do not count."""
+        return [
+            f"{run.path} is not finished, and is left out: {_progress(run)}. The command that "
+            "began it goes on with --resume."
+            for run in self.unfinished
+        ]
 
     def settings(self) -> list[DifferingSetting]:
         """What differs of what decided the runs, for the ways of feedback that both have.
@@ -118,8 +138,12 @@ class RunComparison:
         return {
             "score": self.score,
             "settings": self.settings(),
-            "earlier": [run.result.as_json() for run in self.earlier],
-            "later": [run.result.as_json() for run in self.later],
+            "earlier": [run.result.as_json() for run in self.earlier if run.finished],
+            "later": [run.result.as_json() for run in self.later if run.finished],
+            "unfinished": [
+                {"run": run.path, "epoch": run.epoch, "epochs": run.planned_epochs}
+                for run in self.unfinished
+            ],
         }
 
     def page(self) -> str:
@@ -138,6 +162,8 @@ class RunComparison:
         )
         report.section("What they came to")
         report.table(self.columns, self.rows())
+        for line in self.left_out:
+            report.note(line)
         report.section("What was different")
         if self.settings():
             cells = [setting.cells for setting in self.settings()]
@@ -146,14 +172,14 @@ class RunComparison:
             report.note(self.nothing_differs)
         for name, runs in (("Earlier", self.earlier), ("Later", self.later)):
             report.section(f"{name}: {_place(runs)}")
-            for group in _drawn_together(runs):
+            for group in _drawn_together([run for run in runs if run.epoch]):
                 report.figure(
-                    figures.learning_curves(group),
-                    "Learning curves",
+                    figures.learning_curves([run.result for run in group]),
+                    "Learning curves" + ("" if group[0].finished else f", {_progress(group[0])}"),
                     f"{self.score.shortfall_name.capitalize()} after every epoch: mean of the runs "
                     "and, where there are several seeds, a band from the best to the worst.",
                 )
-            fed = [run.result for run in runs if run.result.rows[0].alignment_deg]
+            fed = [run.result for run in runs if run.finished and run.result.rows[0].alignment_deg]
             if fed:
                 report.figure(
                     figures.alignment_angles(fed[0]),
@@ -165,26 +191,59 @@ class RunComparison:
         return report.html("opu compare")
 
 
-def _drawn_together(runs: Sequence[RunRecord]) -> list[list[Any]]:
-    """Results of equal length: one picture each."""
-    groups: dict[int, list[Any]] = {}
+def _require_one_task(*sets: Sequence[RunRecord]) -> None:
+    """Refuse runs of several tasks, whose scores have nothing to do with each other.
+
+    Raises:
+        SettingsError: The message names a run of each.
+    """
+    from training.errors import SettingsError
+
+    of_task = {run.result.task: run.path for runs in sets for run in runs}
+    if len(of_task) > 1:
+        told = " and ".join(f"{task} ({path})" for task, path in sorted(of_task.items()))
+        raise SettingsError(
+            f"Runs of {told} cannot be compared. Give two folders with runs of one task, or name "
+            "the folders of two runs."
+        )
+
+
+def _progress(run: RunRecord) -> str:
+    return f"epoch {run.epoch} of {run.planned_epochs}"
+
+
+def _drawn_together(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Runs of equal length, done and planned: one picture each."""
+    groups: dict[tuple[int, int], list[RunRecord]] = {}
     for run in runs:
-        groups.setdefault(len(run.result.rows), []).append(run.result)
+        groups.setdefault((run.epoch, run.planned_epochs), []).append(run)
     return list(groups.values())
 
 
-def _results(runs: Sequence[RunRecord]) -> list[Result]:
-    return results_of(run.result for run in runs)
-
-
-def _row(then: Result | None, now: Result | None) -> tuple[str, ...]:
+def _row(then: Sequence[RunRecord], now: Sequence[RunRecord]) -> tuple[str, ...]:
+    """The row of one way of feedback."""
+    names = [feedback_name(run.result.feedback, run.result.encoder) for run in (*then, *now)]
+    before, after = _result(then), _result(now)
     return (
-        " / ".join(dict.fromkeys(each.name for each in (then, now) if each is not None)),
-        "–" if then is None else then.cells[1],
-        "–" if now is None else now.cells[1],
-        "–" if then is None or now is None else _difference(then, now),
-        f"{then.runs if then else 0}, {now.runs if now else 0}",
+        " / ".join(dict.fromkeys(names)),
+        _cell(then, before),
+        _cell(now, after),
+        "–" if before is None or after is None else _difference(before, after),
+        f"{before.runs if before else 0}, {after.runs if after else 0}",
     )
+
+
+def _result(runs: Sequence[RunRecord]) -> Result | None:
+    """What the finished ones of one way came to."""
+    found = results_of(run.result for run in runs if run.finished)
+    return found[0] if found else None
+
+
+def _cell(runs: Sequence[RunRecord], result: Result | None) -> str:
+    """The score; how far the runs have come where none is finished."""
+    if result is not None:
+        return result.cells[1]
+    return ", ".join(dict.fromkeys(_progress(run) for run in runs)) or "–"
 
 
 def _difference(then: Result, now: Result) -> str:
@@ -199,20 +258,21 @@ def _common(runs: Sequence[RunRecord], way: Feedback) -> dict[str, str]:
     """Settings of one way, nested ones by dotted names; several values where its runs differ."""
     found: dict[str, list[str]] = {}
     for run in (run for run in runs if run.result.feedback == way):
-        for key, value in _flat(run.settings).items():
+        for key, value in _decided(run).items():
             if key not in _OF_EACH_RUN and value not in found.setdefault(key, []):
                 found[key].append(value)
     return {key: " or ".join(values) for key, values in found.items()}
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = str(value)
-    return flat
+def _decided(run: RunRecord) -> dict[str, str]:
+    """What decided a run, by dotted name; where it was light, also the calibrations."""
+    from training.run_folder import by_dotted_name
+
+    told = {key: str(value) for key, value in by_dotted_name(run.settings).items()}
+    if run.result.feedback == "optical":
+        used = dict.fromkeys(row.fingerprint[:_DIGITS] for row in run.result.rows)
+        told["fingerprint"] = ", then ".join(used)
+    return told
 
 
 def _place(runs: Sequence[RunRecord]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from calibration.calibration_file import Calibration
 from tools.run_comparison import RunComparison
 from training.encoding import Ternary
 from training.experiments import RunResult
@@ -71,7 +72,8 @@ def recorded(feedback, **settings):
     """A run as its folder would tell it."""
     rows = (EpochRow(0, None, {"test": 90.0}, 1e-3, 1.0, "none"),)
     result = RunResult("best", "digits", feedback, 0, Ternary(0.3), accuracy_score(360), rows)
-    return RunRecord(Path(f"runs/{feedback}"), {"feedback": feedback, **settings}, result)
+    told = {"feedback": feedback, "epochs": 0, **settings}
+    return RunRecord(Path(f"runs/{feedback}"), told, result)
 
 
 def test_settings_are_compared_for_each_way_that_both_have():
@@ -96,6 +98,119 @@ def test_settings_are_compared_for_each_way_that_both_have():
     cells, told = differing({"digital": 0.003}, {"shallow": 0.1})
     assert not cells
     assert "No way of feedback is in both" in told
+
+
+def test_what_decided_the_light_is_compared(opu, trained, tmp_path):
+    trained("a", "optical,shallow", "0", "--preset=quiet")
+    walk = ("--preset=quiet", "--scene=phase_walk_rad=0.05", "--no-drift-tracking")
+    trained("b", "optical,shallow", "0", *walk, "--min-fidelity=0.9")
+    trained("c", "optical", "0", "--preset=quiet")
+    found = opu("compare", "a", "b", "--json=c.json")
+    assert found.code == 0, found.err
+    settings = json.loads((tmp_path / "c.json").read_text())["settings"]
+    assert {each["setting"]: (each["earlier"], each["later"]) for each in settings} == {
+        "conditions.bench.scene.phase_walk_rad": ("–", "0.05"),
+        "conditions.drift_tracking": ("True", "False"),
+        "conditions.min_fidelity": ("0.98", "0.9"),
+        "fingerprint": tuple(
+            Calibration.load(tmp_path / name / "calibration.h5").fingerprint()[:8] for name in "ab"
+        ),
+    }
+    assert {tuple(each["feedback"]) for each in settings} == {("optical",)}
+    assert "The settings are the same." in opu("compare", "a", "c").out
+
+
+def test_a_run_that_is_not_finished_is_told_and_left_out(opu, trained, tmp_path):
+    trained("a", "digital", "0,1", "--epochs=3")
+    trained("b", "digital", "0,1", "--epochs=3")
+    metrics = tmp_path / "b/digital-seed1/metrics.jsonl"
+    header, before, first, *_ = whole = metrics.read_text().splitlines()
+    metrics.write_text("\n".join([header, before, first]))
+    found = opu("compare", "a", "b", "--json=c.json", "--html=c.html")
+    assert found.code == 0, found.err
+    assert "b/digital-seed1 is not finished, and is left out: epoch 1 of 3." in found.out
+    content = json.loads((tmp_path / "c.json").read_text())
+    assert content["unfinished"] == [{"run": "b/digital-seed1", "epoch": 1, "epochs": 3}]
+    (counted,) = content["later"]
+    assert counted["seed"] == 0
+    (row,) = [line for line in found.out.splitlines() if "not quantised" in line]
+    assert f" {counted['test']:.2f} " in row  # no mean of both
+    assert "2, 1" in row
+    assert "epoch 1 of 3" in (tmp_path / "c.html").read_text()
+    assert opu("compare", "a", "b/digital-seed0").code == 0
+
+    alone = opu("compare", "a", "b/digital-seed1", "--html=d.html")
+    (row,) = [line for line in alone.out.splitlines() if "not quantised" in line]
+    assert [cell.strip() for cell in row.split("│")[3:-1]] == ["epoch 1 of 3", "–", "2, 0"]
+    assert "The settings are the same." in alone.out
+    metrics.write_text("\n".join(whole[:2]))
+    assert opu("compare", "a", "b", "--html=e.html").code == 0  # not one point of a curve
+
+
+def test_runs_of_two_tasks_are_not_compared(opu, trained, tmp_path):
+    trained("a", "backprop", "0")
+    for out in ("a", "b"):  # beside a run of digits, and in another folder
+        header, *rows = (tmp_path / "a/backprop-seed0/metrics.jsonl").read_text().splitlines()
+        other = json.loads(header)
+        other["settings"]["task"] = "cora"
+        (tmp_path / out / "cora").mkdir(parents=True)
+        (tmp_path / out / "cora/metrics.jsonl").write_text("\n".join([json.dumps(other), *rows]))
+        for folders in (("a/backprop-seed0", f"{out}/cora"), ("a/backprop-seed0", out)):
+            found = opu("compare", *folders, "--html=c.html")
+            assert found.code == 2
+            told = f"Runs of cora ({out}/cora) and digits (a/backprop-seed0) cannot be compared"
+            assert told in " ".join(found.err.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "changes", "told"),
+    [
+        (3, {"score": {}}, "line 3, it has to tell epoch 1"),
+        (3, {"score": "92"}, "line 3, it has to tell epoch 1"),
+        (3, {"score": {"test": "92"}}, "line 3, it has to tell epoch 1"),
+        (2, {"epoch": "none"}, "line 2, it has to tell epoch 0"),
+        (3, {"epoch": 7}, "line 3, it has to tell epoch 1"),
+        (3, {"alignment_deg": {"blocks.9": 80.0}}, "line 3, it has to tell epoch 1"),
+        (1, {"score": {}}, "line 1, Score.__init__() missing"),
+        (1, {"score": {"name": 5}}, "line 1, name is 5"),
+        (1, {"feedback": "telepathy"}, "line 1, feedback is 'telepathy'"),
+        (1, {"epochs": "many"}, "line 1, epochs is 'many'"),
+        (1, {"encoder": None}, "line 1, encoder is None"),
+        (1, {"task": ["digits"]}, "line 1, task is ['digits']"),
+    ],
+)
+def test_a_damaged_record_is_told_by_its_line(opu, tmp_path, line, changes, told):
+    lines = [json.loads(json.dumps(each)) for each in RECORD]
+    (lines[0]["settings"] if line == 1 else lines[line - 1]).update(changes)
+    (tmp_path / "a").mkdir()
+    metrics = tmp_path / "a/metrics.jsonl"
+    metrics.write_text("\n".join(map(json.dumps, RECORD)))
+    assert opu("compare", "a", "a").code == 0
+    metrics.write_text("\n".join(map(json.dumps, lines)))
+    ending = opu("compare", "a", "a")
+    assert ending.code == 2
+    assert f"a/metrics.jsonl is no record of a run, or a damaged one: {told}" in ending.err
+    metrics.write_text("\n".join([*map(json.dumps, RECORD[:2]), '{"epoch": 1, "sco']))
+    assert "line 3, Unterminated string" in opu("compare", "a", "a").err
+
+
+RECORD = (
+    {
+        "schema": 2,
+        "settings": {
+            "name": "best", "task": "digits", "feedback": "digital", "seed": 0, "epochs": 1,
+            "encoder": {"threshold": 0.3}, "score": {"name": "accuracy", "unit": "%"},
+        },
+    },
+    *(
+        {
+            "epoch": epoch, "train_loss": 2.3, "score": {"test": 90.0}, "learning_rate": 0.1,
+            "seconds": 1.0, "fingerprint": "none", "projector": {},
+            "alignment_deg": {"blocks.0": 80.0},
+        }
+        for epoch in (0, 1)
+    ),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"schema": 1, "settings": {}}', "[1]", "no JSON"])
