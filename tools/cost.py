@@ -43,21 +43,21 @@ def cost(
     reaches, or memory traffic over its bandwidth, whichever takes longer. This machine's own
     processor is timed.
     """
-    import psutil
-
     from tools.output_path import require_writable
     from training.encoding import exposures_a_row
     from training.experiments import named_recipe
     from training.experiments.one_step import take_step
     from training.experiments.step_cost import step_cost
     from training.machine import Crossover, Optics, graphics_processors, this_processor
+    from training.memory import memory_limits
 
     require_writable(json)
     chosen = named_recipe(recipe, task)
     optics = Optics(rate_hz, inputs, outputs, power_w)
     gpus = graphics_processors(share_of_peak)
     asked = step_cost(chosen)
-    machines = (this_processor(psutil.virtual_memory().total), *gpus)
+    memory_bytes = min(limit.total for limit in memory_limits())
+    machines = (this_processor(memory_bytes), *gpus)
     codes = exposures_a_row(chosen.encoder)
     crossings = {each.name: Crossover.of(optics, each, codes) for each in machines}
     times = {each.name: _times(asked, each, optics) for each in machines}

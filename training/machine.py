@@ -25,7 +25,8 @@ class Optics:
         power_w: Of laser, modulator, camera and their host.
 
     Raises:
-        SettingsError: One that is not positive.
+        SettingsError: One that is not positive, or so far from one that figures would not be
+            finite.
     """
 
     rate_hz: float = 1500.0
@@ -34,8 +35,9 @@ class Optics:
     power_w: float = 30.0
 
     def __post_init__(self) -> None:
-        if min(self.rate_hz, self.n_inputs, self.n_outputs, self.power_w) <= 0:
-            raise SettingsError(f"{self}: every one of them is positive.")
+        own = (self.rate_hz, self.n_inputs, self.n_outputs, self.power_w)
+        if not all(1e-18 <= each <= 1e18 for each in own):  # a NaN is neither
+            raise SettingsError(f"{self}: every one of them is positive, from 1e-18 to 1e18.")
 
     @property
     def products_per_s(self) -> float:
@@ -98,7 +100,7 @@ def this_processor(memory_bytes: int, side: int = 1024, rounds: int = 5) -> Elec
     """This machine's own processor, timed on float32 products and copies with the threads as set.
 
     Args:
-        memory_bytes: What the machine has.
+        memory_bytes: What a process may take of it.
         side: Of the matrices.
         rounds: The best of so many.
     """

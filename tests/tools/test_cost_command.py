@@ -2,7 +2,9 @@
 
 import json
 import os
+import sys
 
+import psutil
 import pytest
 
 
@@ -28,6 +30,22 @@ def test_a_step_is_planned_and_taken(opu, tmp_path):
     assert content["taken"]["after"] < content["taken"]["loss"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no `ulimit`")
+def test_a_limit_of_the_process_is_one_of_the_plan(opu, tmp_path, mocker):
+    import resource
+
+    limit = 10**9 + psutil.Process().memory_info().vms
+    mocker.patch("resource.getrlimit", return_value=(limit, resource.RLIM_INFINITY))
+    mocker.patch("training.experiments.one_step.ROOM", 1e6)
+    ending = opu("cost", "digits", "--run-step", "--json=c.json")
+    assert ending.code == 1
+    assert "GB are free under `ulimit -v`. Raise that limit." in ending.err
+    assert not (tmp_path / "c.json").exists()
+    ending = opu("cost", "digits", "--json=c.json")
+    here, *_ = json.loads((tmp_path / "c.json").read_text())["machines"]
+    assert here["memory_bytes"] == limit
+
+
 def test_a_billion_parameters_are_planned_without_their_memory(opu, tmp_path):
     if not os.environ.get("OPU_DATA"):
         pytest.skip("OPU_DATA is not set: no folder with Shakespeare's text")
@@ -42,6 +60,10 @@ def test_a_billion_parameters_are_planned_without_their_memory(opu, tmp_path):
     ("options", "message"),
     [
         (["--rate-hz=0"], "positive"),
+        (["--rate-hz=nan"], "positive"),
+        (["--power-w=nan"], "positive"),
+        (["--power-w=inf"], "positive"),
+        (["--share-of-peak=nan"], "share"),
         (["--share-of-peak=2"], "share"),
         (["--recipe=none"], "choose one of"),
     ],

@@ -1,5 +1,6 @@
 """What a training step asks of machines, and what machines make of it."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -58,6 +59,24 @@ def test_a_step_that_does_not_fit_is_refused_before_anything_is_built(digits, mo
         take_step(digits, cost, seed=0)
 
 
+@pytest.mark.parametrize("allocate", [lambda *_: torch.empty(2**46), lambda *_: np.empty(2**46)])
+def test_a_step_for_which_the_counted_memory_is_too_little_is_told_as_such(
+    digits, mocker, allocate
+):
+    cost = step_cost(digits)
+    mocker.patch.object(type(digits), "prepare", allocate)
+    with pytest.raises(
+        MemoryShortageError, match="GB are free on this machine, and yet: .*allocate"
+    ):
+        take_step(digits, cost, seed=0)
+
+
+def test_other_failures_of_a_step_are_no_shortage(digits, mocker):
+    mocker.patch.object(type(digits), "prepare", side_effect=RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        take_step(digits, step_cost(digits), seed=0)
+
+
 def test_light_takes_its_exposures():
     optics = Optics(rate_hz=1000, n_inputs=100, n_outputs=1000)
     assert optics.seconds(500, 100, 1000) == 0.5
@@ -107,6 +126,17 @@ def test_a_share_that_is_none_is_refused(share):
         graphics_processors(share)
 
 
-def test_a_bench_without_light_is_refused():
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rate_hz": 0},
+        {"rate_hz": float("nan")},
+        {"power_w": float("inf")},
+        {"power_w": float("nan")},
+        {"n_inputs": -1},
+        {"n_outputs": 10**400},
+    ],
+)
+def test_a_bench_that_cannot_be_is_refused(wrong):
     with pytest.raises(SettingsError, match="positive"):
-        Optics(rate_hz=0)
+        Optics(**wrong)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import psutil
 import torch
 
 from training.dfa import DFA
 from training.errors import MemoryShortageError
 from training.experiments.recipe import Recipe
 from training.experiments.step_cost import StepCost
+from training.memory import is_shortage, memory_limits
 from training.projector import DenseProjector
 
 ROOM = 1.1
@@ -50,12 +50,24 @@ def take_step(recipe: Recipe, cost: StepCost, seed: int) -> OneStep:
     Raises:
         MemoryShortageError: It does not fit into the memory that is free.
     """
-    needed, free = ROOM * (cost.memory_bytes + cost.matrix_bytes), psutil.virtual_memory().available
-    if needed > free:
-        raise MemoryShortageError(
-            f"A step of {recipe.name} needs {needed / 1e9:.3g} GB of memory, and "
-            f"{free / 1e9:.3g} GB are free. End other programs, or take a machine with more."
-        )
+    needed = ROOM * (cost.memory_bytes + cost.matrix_bytes)
+    limit = min(memory_limits(), key=lambda each: each.free)
+    told = (
+        f"A step of {recipe.name} needs {needed / 1e9:.3g} GB of memory, and "
+        f"{limit.free / 1e9:.3g} GB are free {limit.where}"
+    )
+    if needed > limit.free:
+        raise MemoryShortageError(f"{told}. {limit.remedy}")
+    try:
+        return _taken(recipe, seed)
+    except (MemoryError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        found = str(error) or type(error).__name__
+        raise MemoryShortageError(f"{told}, and yet: {found}. {limit.remedy}") from error
+
+
+def _taken(recipe: Recipe, seed: int) -> OneStep:
     start = time.perf_counter()
     task = recipe.prepare(seed, 0)
     model = DFA(
