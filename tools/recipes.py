@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tools.json_file import JsonOption, write_json
 from tools.output_path import require_writable
-from tools.terminal import facts, results
+from tools.terminal import counted, facts, results
 
 
 def recipes(json: JsonOption = None) -> None:
@@ -14,7 +14,7 @@ def recipes(json: JsonOption = None) -> None:
     require_writable(json)
     shown = [
         (f"{recipe.task} --recipe {recipe.name}", f"{recipe.network}; {recipe.schooling}; "
-         f"{recipe.epochs} epochs")
+         f"{counted(recipe.epochs, 'epoch', 'epochs')}")
         for recipe in RECIPES
     ]  # fmt: skip
     results().print(facts("opu train ...", shown))
