@@ -12,6 +12,7 @@ from calibration.calibration_file import Calibration
 from calibration.projector import OpticalProjector
 from opu_driver import simulated_bench
 from tests.conftest import BENCH_SEED
+from tools.bench_choice import chosen_scene
 from tools.results_table import Result, no_better_than_shallow
 from tools.train import _calibration, _earlier
 from tools.training_projector import KeepingProjector
@@ -189,6 +190,21 @@ def test_a_bench_file_is_told_by_what_it_says(opu, tmp_path):
     ending = opu(*asked, "--bench=moved.toml")
     assert ending.code == 2
     assert "conditions.bench.power_mw was 10.0, now 12.0" in ending.err
+
+
+def test_optics_are_told_where_they_are_simulated(tmp_path):
+    bench = tmp_path / "bench.toml"
+    devices = (
+        '[modulator]\ndriver = "alp"\n[camera]\ndriver = "pylon"\nexposure_us = 9.0\n'
+        '[laser]\ndriver = "cobolt"\nport = "COM1"\npower_mw = 1.0\n'
+    )
+    emulated = '[emulation]\nlaser_log = "laser.jsonl"\npreset = "quiet"\nblack_level = 0.0\n'
+    bench.write_text(devices + emulated)
+    told = {"preset": "quiet", "seed": 0, "black_level": 0.0}
+    assert chosen_scene(bench, None, None, None) == told
+    bench.write_text(devices)
+    assert chosen_scene(bench, None, None, None) is None
+    assert chosen_scene(None, None, 3, None) == {"preset": "realistic", "seed": 3}
 
 
 def settings_of(metrics):
