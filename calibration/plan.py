@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -198,8 +199,13 @@ class Cost:
         """The cost of a plan for so many modes, at so many exposures a second.
 
         Raises:
-            SettingError: The memory is not enough for it.
+            SettingError: The memory is not enough for it, or no amount of memory.
         """
+        if not 0 < memory_gb < math.inf:
+            raise SettingError(
+                f"memory_gb = {memory_gb:g}; a finite number of GB, more than 0. Leave it out for "
+                f"{MEMORY_GB:g}."
+            )
         vectors, runs = plan.method.vectors, plan.runs
         budget = memory_gb * 1e9
         exposures = plan.exposures + MARKERS * len(runs)

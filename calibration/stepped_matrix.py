@@ -296,7 +296,7 @@ def _refuse_too_large(
     frames = 2 * pairs * len(reference.turns) * math.prod(demodulate.frame_shape)
     frames *= bench.settings.pixel_format.dtype.itemsize
     needed = (kept + _WORKING * fields + frames) / 1e9
-    if needed > memory_gb:
+    if not needed <= memory_gb:  # so that NaN allows nothing
         raise SettingError(
             f"{vectors.n_inputs} inputs and {demodulate.n_outputs} outputs take {needed:.3g} GB; "
             f"memory_gb = {memory_gb:g}. Allow more, or take fewer inputs, a smaller region or "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,10 +34,13 @@ def told(path: Path) -> Iterator[None]:
         FrameFileError: In its place.
     """
     try:
-        yield
-    except OpuError:
+        with warnings.catch_warnings():
+            # Pillow warns of what it guesses of a damaged file, and of large images.
+            warnings.filterwarnings("ignore", module="PIL")
+            yield
+    except (OpuError, MemoryError):
         raise
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except Exception as error:  # decoders raise anything where a file is damaged
         raise FrameFileError(
             f"The frames in {path} cannot be read: {error}. Save them once more, as TIFF or NumPy."
         ) from error

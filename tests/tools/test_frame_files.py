@@ -61,6 +61,16 @@ def test_what_holds_no_frames_is_refused(tmp_path):
             pass
 
 
+def test_a_file_that_was_cut_off_is_refused_without_a_warning(frames, tmp_path, recwarn):
+    path = written("tif", frames, tmp_path)
+    whole = path.read_bytes()
+    for kept in np.linspace(4, len(whole) - 1000, 20).astype(int):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(FrameFileError, match="frames.tif"), open_frames(path) as stack:
+            np.asarray(stack.frames)
+    assert not recwarn.list
+
+
 def test_steady_frames_are_found_steady(frames, tmp_path):
     with open_frames(written("npy", frames, tmp_path)) as stack:
         view = FrameView.of(stack)
