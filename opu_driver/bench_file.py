@@ -27,7 +27,16 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from opu_driver.audit_log import default_path
 from opu_driver.bench import Bench, StartSettings
@@ -52,10 +61,19 @@ class _Section(BaseModel):
 
 class _RegionSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-    row: int = Field(ge=0)
-    column: int = Field(ge=0)
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
+    row: StrictInt = Field(ge=0)
+    column: StrictInt = Field(ge=0)
+    height: StrictInt = Field(gt=0)
+    width: StrictInt = Field(gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_table(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            raise PydanticCustomError(
+                "region", "write it as { row = 0, column = 0, height = 128, width = 128 }"
+            )
+        return given
 
 
 class CameraSection(_Section):
@@ -65,11 +83,11 @@ class CameraSection(_Section):
     the modulator's mirrors have settled.
     """
 
-    exposure_us: float = Field(gt=0)
+    exposure_us: StrictFloat = Field(gt=0)
     pixel_format: PixelFormat | None = None
-    gain_db: float = 0.0
+    gain_db: StrictFloat = 0.0
     trigger: Trigger = Trigger.HARDWARE
-    trigger_delay_us: float | None = Field(default=None, ge=0)
+    trigger_delay_us: StrictFloat | None = Field(default=None, ge=0)
     region: _RegionSection | None = None
 
 
@@ -80,9 +98,9 @@ class LaserSection(_Section):
     laser may take to warm up.
     """
 
-    power_mw: float = Field(gt=0)
-    ceiling_mw: float | None = Field(default=None, gt=0)
-    warm_up_s: float = Field(default=600.0, gt=0)
+    power_mw: StrictFloat = Field(gt=0)
+    ceiling_mw: StrictFloat | None = Field(default=None, gt=0)
+    warm_up_s: StrictFloat = Field(default=600.0, gt=0)
 
 
 class BenchFile(BaseModel):
@@ -90,7 +108,7 @@ class BenchFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = "bench"
-    idle_after_s: float = Field(default=10.0, gt=0)
+    idle_after_s: StrictFloat = Field(default=10.0, gt=0)
     modulator: _Section
     camera: CameraSection
     laser: LaserSection

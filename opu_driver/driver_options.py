@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, get_type_hints
+from functools import reduce
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, Strict, ValidationError, create_model
 
 from opu_driver import registry
 from opu_driver.device import Device
@@ -44,7 +56,10 @@ def build_device(
     driver = registry.find(kind, name)
     parameters = inspect.signature(driver).parameters
     fields: dict[str, Any] = {
-        name: (annotation, ... if parameters[name].default is _EMPTY else parameters[name].default)
+        name: (
+            _exact(annotation),
+            ... if parameters[name].default is _EMPTY else parameters[name].default,
+        )
         for name, annotation in get_type_hints(driver.__init__).items()
         if name in parameters and name != "scene"
     }
@@ -70,6 +85,17 @@ def build_laser(name: str, options: Mapping[str, Any]) -> Laser:
     if not isinstance(laser, Laser):
         raise TypeError("registry.find returned a class of another kind")
     return laser
+
+
+def _exact(annotation: Any) -> Any:
+    """The same type, but `true` and `"100"` are no numbers, and 1 is not `true`."""
+    if annotation in (bool, int, float):
+        return Annotated[annotation, Strict()]
+    origin = get_origin(annotation)
+    if origin in (None, Literal):
+        return annotation
+    parts = [part if part is ... else _exact(part) for part in get_args(annotation)]
+    return reduce(operator.or_, parts) if origin in (Union, UnionType) else origin[*parts]
 
 
 def explained(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
-Frequency = Annotated[float, Field(ge=-0.5, le=0.5)]
-Phase = Annotated[float, Field(ge=0, le=10)]
-Number = Annotated[int, Field(ge=0, le=10**15)]
+Frequency = Annotated[StrictFloat, Field(ge=-0.5, le=0.5)]
+Phase = Annotated[StrictFloat, Field(ge=0, le=10)]
+Count = Annotated[StrictInt, Field(gt=0)]
+Number = Annotated[StrictInt, Field(ge=0, le=10**15)]
 
 
 class Faults(BaseModel):
@@ -37,8 +38,8 @@ class Faults(BaseModel):
 
     dropped_triggers: tuple[Number, ...] = ()
     doubled_triggers: tuple[Number, ...] = ()
-    dropped_trigger_rate: float = Field(0.0, ge=0, le=1)
-    doubled_trigger_rate: float = Field(0.0, ge=0, le=1)
+    dropped_trigger_rate: StrictFloat = Field(0.0, ge=0, le=1)
+    doubled_trigger_rate: StrictFloat = Field(0.0, ge=0, le=1)
     stale_frames: tuple[Number, ...] = ()
     late_frames: tuple[Number, ...] = ()
     refused_loads: tuple[Number, ...] = ()
@@ -100,40 +101,40 @@ class SceneSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    cells: tuple[PositiveInt, PositiveInt] = (32, 32)
-    speckle_radius: float = Field(0.12, ge=0.01, le=0.45)
-    periodic: bool = False
-    decorrelation: float = Field(1e-8, ge=0, le=0.1)
+    cells: tuple[Count, Count] = (32, 32)
+    speckle_radius: StrictFloat = Field(0.12, ge=0.01, le=0.45)
+    periodic: StrictBool = False
+    decorrelation: StrictFloat = Field(1e-8, ge=0, le=0.1)
     measured_matrices: tuple[Path, ...] = ()
-    frames_per_matrix: float = Field(1e4, ge=1, le=1e12)
+    frames_per_matrix: StrictFloat = Field(1e4, ge=1, le=1e12)
 
     carrier: tuple[Frequency, Frequency] = (0.2713, 0.2664)
-    reference_ratio: float = Field(4.0, ge=0, le=1e12)
-    reference_waist: float = Field(2.0, ge=0.1)
-    reference_rows: int = Field(0, ge=0)
-    reference_period: int = Field(8, ge=4, le=1024, multiple_of=2)
+    reference_ratio: StrictFloat = Field(4.0, ge=0, le=1e12)
+    reference_waist: StrictFloat = Field(2.0, ge=0.1)
+    reference_rows: StrictInt = Field(0, ge=0)
+    reference_period: StrictInt = Field(8, ge=4, le=1024, multiple_of=2)
     phase_walk_rad: Phase = 0.003
     phase_jitter_rad: Phase = 0.01
 
-    laser_noise: float = Field(0.003, ge=0, le=0.2)
-    laser_drift: float = Field(0.01, ge=0, le=0.2)
-    laser_drift_frames: float = Field(1e5, ge=1, le=1e12)
-    electrons_per_nj: float = Field(2.0, ge=1e-12, le=1e9)
+    laser_noise: StrictFloat = Field(0.003, ge=0, le=0.2)
+    laser_drift: StrictFloat = Field(0.01, ge=0, le=0.2)
+    laser_drift_frames: StrictFloat = Field(1e5, ge=1, le=1e12)
+    electrons_per_nj: StrictFloat = Field(2.0, ge=1e-12, le=1e9)
 
-    leakage: float = Field(1e-3, ge=0, le=1)
-    fill_factor: float = Field(0.92, ge=0.05, le=1)
-    settling_us: float = Field(13.0, ge=0, le=1e6)
+    leakage: StrictFloat = Field(1e-3, ge=0, le=1)
+    fill_factor: StrictFloat = Field(0.92, ge=0.05, le=1)
+    settling_us: StrictFloat = Field(13.0, ge=0, le=1e6)
 
-    pixel_fill: float = Field(0.9, ge=0, le=1)
-    prnu: float = Field(0.01, ge=0, le=0.2)
-    shot_noise: bool = True
-    read_noise_electrons: float = Field(13.0, ge=0, le=1e6)
-    dark_electrons_per_s: float = Field(100.0, ge=0, le=1e9)
-    full_well_electrons: float = Field(13_500.0, ge=1, le=1e9)
-    black_level: float = Field(0.02, ge=0, le=0.5)
-    analogue_frames: bool = False
+    pixel_fill: StrictFloat = Field(0.9, ge=0, le=1)
+    prnu: StrictFloat = Field(0.01, ge=0, le=0.2)
+    shot_noise: StrictBool = True
+    read_noise_electrons: StrictFloat = Field(13.0, ge=0, le=1e6)
+    dark_electrons_per_s: StrictFloat = Field(100.0, ge=0, le=1e9)
+    full_well_electrons: StrictFloat = Field(13_500.0, ge=1, le=1e9)
+    black_level: StrictFloat = Field(0.02, ge=0, le=0.5)
+    analogue_frames: StrictBool = False
 
-    drift_rate_hz: float = Field(1000.0, gt=0, le=1e6)
+    drift_rate_hz: StrictFloat = Field(1000.0, gt=0, le=1e6)
     faults: Faults = Field(default_factory=lambda: Faults.model_validate({}))
 
 

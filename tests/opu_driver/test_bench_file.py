@@ -70,6 +70,42 @@ def test_what_is_wrong_is_named_with_key_and_value(tmp_path, old, new, told):
     assert str(path) in str(caught.value) or "driver" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("power_mw = 5.0", "power_mw = true"),
+        ("power_mw = 5.0", 'power_mw = "5"'),
+        ("power_mw = 5.0", "power_mw = 5.0\nceiling_mw = true"),
+        ("exposure_us = 80.0", 'exposure_us = "100"'),
+        ("exposure_us = 80.0", "exposure_us = 80.0\ngain_db = false"),
+        ("exposure_us = 80.0", "exposure_us = 80.0\npitch_um = true"),  # the driver's own
+        ('"virtual-dmd"', '"virtual-dmd"\ncapacity = "1"'),
+        ("seed = 3", "seed = 3\nread_noise_electrons = true"),
+        ("seed = 3", "seed = 3\ncells = [true, 8]"),
+        ("seed = 3", "seed = 3\nperiodic = 1"),
+    ],
+)
+def test_neither_true_nor_a_string_is_a_number(tmp_path, old, new):
+    path = write(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(BenchFileError, match=new.split("\n")[-1].split(" =")[0]):
+        build_bench(read_bench_file(path))
+
+
+def test_whole_numbers_are_numbers(tmp_path):
+    text = GOOD.replace("5.0", "5").replace("80.0", "80\npitch_um = 5")
+    bench = build_bench(read_bench_file(write(tmp_path, text)))
+    assert (bench.start.power_mw, bench.start.exposure_us, bench.camera.pitch_um) == (5, 80, 5)
+
+
+def test_a_region_that_is_no_table_is_shown_one(tmp_path):
+    path = write(tmp_path, GOOD.replace("80.0", "80.0\nregion = [0, 0, 64, 64]"))
+    told = (
+        r"camera\.region = \[0, 0, 64, 64\]: .*{ row = 0, column = 0, height = 128, width = 128 }\."
+    )
+    with pytest.raises(BenchFileError, match=told):
+        read_bench_file(path)
+
+
 def test_a_missing_section_is_named(tmp_path):
     path = write(tmp_path, GOOD[: GOOD.index("[laser]")])
     with pytest.raises(BenchFileError, match="laser is missing"):
