@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +18,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+_FIGURE = 15
+"""Characters of the longest figure that is kept in one piece."""
 
 
 def results() -> Console:
@@ -41,11 +45,18 @@ def counted(number: int, one: str, many: str) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table: its first column is words, the others are numbers."""
+    """A table: its first column is words, the others are numbers.
+
+    Where it is too narrow, words and long values go on below, and figures stay whole.
+    """
     made = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
+    cells = [tuple(row) for row in rows]
     for i, column in enumerate(columns):
-        made.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
-    for row in rows:
+        widest = max((len(row[i]) for row in cells), default=0)
+        whole = widest if i and widest <= _FIGURE else None
+        justify: Literal["left", "right"] = "right" if i else "left"
+        made.add_column(column, justify=justify, overflow="fold", min_width=whole)
+    for row in cells:
         made.add_row(*row)
     return made
 

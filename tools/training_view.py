@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from tools.results_table import light_table, result_columns, results_of
 from tools.terminal import counted
@@ -11,6 +12,8 @@ from tools.terminal import counted
 if TYPE_CHECKING:
     from tools.report import Report
     from training.experiments import RunResult
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def add_training(report: Report, runs: Sequence[RunResult]) -> None:
@@ -41,7 +44,8 @@ def add_training(report: Report, runs: Sequence[RunResult]) -> None:
         figures.learning_curves(runs),
         "Learning curves",
         f"{score.shortfall_name.capitalize()}, after every epoch, on a logarithmic axis: mean of "
-        "the runs, and a band from the best to the worst."
+        "the runs, and a band from the best to the worst; beside each name, its last "
+        f"{score.name}."
         + (f" One example of the test set is {score.step:.2g} {score.unit}." if score.step else ""),
     )
     lit = [run for run in runs if run.feedback == "optical"]
@@ -77,9 +81,10 @@ def _exposures_of_a_vector(run: RunResult) -> str:
     )
 
 
-def training_page(runs: Sequence[RunResult]) -> str:
-    """A page about training runs of one recipe."""
+def training_page(runs: Sequence[RunResult], conditions: Mapping[str, Any] = _NONE) -> str:
+    """A page about training runs of one recipe; `conditions` decided the light of optical ones."""
     from tools.report import Report
+    from training.run_folder import by_dotted_name
 
     results = results_of(runs)
     score = runs[0].score
@@ -91,7 +96,14 @@ def training_page(runs: Sequence[RunResult]) -> str:
     )
     add_training(report, runs)
     report.section("Settings", "Everything that is needed to do it again.")
-    report.settings(recipe_settings(runs))
+    calibrations = dict.fromkeys(
+        row.fingerprint for run in runs if run.feedback == "optical" for row in run.rows
+    )
+    report.settings(
+        recipe_settings(runs)
+        | {key: str(value) for key, value in by_dotted_name(conditions).items()}
+        | ({"calibration": ", then ".join(calibrations)} if calibrations else {})
+    )
     return report.html("opu train")
 
 

@@ -154,10 +154,10 @@ def _degrees(angle: float) -> str:
 def sweep_figure(
     points: Sequence[tuple[float, Sequence[float]]], words: str, score: Score, floor: float
 ) -> Figure:
-    """Scores against how bad something was: the mean, and a dot a run.
+    """Scores against how bad something was: the mean, and a dot a run; a cross without any.
 
     Args:
-        points: Value and scores, from harmless to fatal.
+        points: Value and scores, from harmless to fatal; no scores where all runs were refused.
         words: What was varied, with its unit.
         score: What was judged.
         floor: The score of the shallow baseline.
@@ -165,22 +165,35 @@ def sweep_figure(
     figure, axes = _figure()
     colour = COLOURS["optical"]
     values = [value for value, _ in points]
-    axes.plot(values, [np.mean(scores) for _, scores in points], color=colour, linewidth=2.2)
+    means = [(value, np.mean(scores)) for value, scores in points if scores]
+    axes.plot(*zip(*means, strict=True), color=colour, linewidth=2.2)
     for value, scores in points:
         axes.plot([value] * len(scores), scores, "o", color=colour, markersize=4, alpha=0.6)
+        if not scores:
+            axes.plot(
+                [value],
+                [0.0],
+                "x",
+                color=colour,
+                markersize=8,
+                markeredgewidth=2,
+                transform=axes.get_xaxis_transform(),
+                clip_on=False,
+            )
     axes.axhline(floor, color=COLOURS["shallow"], linewidth=1.6, linestyle=(0, (4, 3)))
     axes.annotate(
         f"last layer only  {score.shown(floor)}",
-        (1.0, floor),
+        (0.0, floor),
         xycoords=("axes fraction", "data"),
-        xytext=(-4, 4),
+        xytext=(4, 4),
         textcoords="offset points",
         color="0.4",
-        ha="right",
         fontsize=10,
     )
     if min(values) > 0 and max(values) > 5 * min(values):
         axes.set_xscale("log")
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+        axes.minorticks_off()
     if values[0] > values[-1]:
         axes.invert_xaxis()
     axes.set_xlabel(words)

@@ -12,7 +12,7 @@ from tools.training_view import training_page
 from training.encoding import BitPlanes, Ternary
 from training.errors import SettingsError
 from training.experiments import FEEDBACKS, RunResult
-from training.figures import COLOURS, alignment_angles, learning_curves
+from training.figures import COLOURS, alignment_angles, learning_curves, sweep_figure
 from training.run_state import EpochRow
 from training.score import Score, accuracy_score
 
@@ -62,13 +62,24 @@ def test_digital_feedback_is_named_by_the_codes_of_the_bench() -> None:
     deep = replace(run, encoder=BitPlanes(4))
     assert drawn(learning_curves([deep]))[0].startswith("DFA, digital 4-bit")
     assert results_of([deep])[0].cells[0] == "DFA, digital 4-bit"
-    page = training_page([replace(deep, feedback="optical", rows=tuple(map(lit, deep.rows)))])
+    optical = replace(deep, feedback="optical", rows=tuple(map(lit, deep.rows)))
+    page = training_page([optical], {"bench": {"scene": {"preset": "quiet"}}})
     assert "A vector takes 8 exposures" in page
+    assert "bench.scene.preset" in page
+    assert optical.rows[0].fingerprint in page
 
 
 def lit(row: EpochRow) -> EpochRow:
     account = dict.fromkeys(("rows", "shown_rows", "exposures", "reference_exposures"), 1)
     return replace(row, projector=account | {"snr": 1, "phase_drift_rad": 0, "fidelity": 1})
+
+
+def test_what_was_refused_is_a_cross_and_values_are_named() -> None:
+    points = [(8.0, [96.1]), (2.0, [94.4]), (1.0, [])]
+    axes = sweep_figure(points, "bits", result().score, 93.6).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["8", "2", "1"]
+    (cross,) = (line for line in axes.lines if line.get_marker() == "x")
+    assert list(cross.get_xdata()) == [1.0]
 
 
 def test_a_faultless_run_can_be_drawn() -> None:
