@@ -103,8 +103,9 @@ def acquire(
     from tools.pattern_choice import pattern_source
     from tools.recording_table import recording_figures, recording_table
 
-    require_writable(out, json)
     partial = partial_path(out)
+    means = None if average is None else Path(average)
+    require_writable(out, partial, means, json=json)
     for taken in (out, partial):
         require_free(taken)
     if average is not None:

@@ -105,7 +105,8 @@ def calibrate(
             results().print(_cost(opened, inputs, method, seed, repeats, memory_gb))
         return
     fields = out.with_suffix(f".partial{out.suffix}")
-    require_writable(out, json, report, record)
+    recording = () if record is None else (record, partial_path(record))
+    require_writable(out, fields, *recording, json=json, html=report)
     require_free(out)
     if record is not None:
         if resume:
@@ -113,7 +114,7 @@ def calibrate(
                 f"--record {record} with --resume: what was measured before would be missing in "
                 "it. Begin anew, or go on without a recording."
             )
-        for taken in (record, partial_path(record)):
+        for taken in recording:
             require_free(taken)
     if not resume:
         require_free(fields, "--resume goes on with it.")

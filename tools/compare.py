@@ -42,7 +42,7 @@ def compare(
     """
     from tools.output_path import require_writable
 
-    require_writable(json, html)
+    require_writable(json=json, html=html)
     _require_two_of_a_kind(earlier, later)
     if earlier.is_dir():
         _compare_runs(earlier, later, json, html)

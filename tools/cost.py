@@ -51,7 +51,7 @@ def cost(
     from training.machine import Crossover, Optics, graphics_processors, this_processor
     from training.memory import memory_limits
 
-    require_writable(json)
+    require_writable(json=json)
     chosen = named_recipe(recipe, task)
     optics = Optics(rate_hz, inputs, outputs, power_w)
     gpus = graphics_processors(share_of_peak)

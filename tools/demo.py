@@ -47,7 +47,8 @@ def demo(
     """
     from tools.output_path import require_writable
 
-    require_writable(out / "report.html" if out.is_dir() else out, json)
+    left = [out / name for name in _LEFT_BEHIND] if out.is_dir() else [out]
+    require_writable(*left, json=json)
     _require_room(out, force)
     with _built_aside(out) as folder:
         summary = _everything(folder, seed, epochs)

@@ -57,6 +57,9 @@ def devices(json: JsonOption = None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from tools.output_path import require_writable
+
+    require_writable(json=json)
     states = driver_states()
     table = Table(title="Drivers", title_justify="left", title_style="bold", header_style="dim")
     for column in ("kind", "driver", "", "connected, with the keys of the bench file"):

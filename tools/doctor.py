@@ -53,7 +53,7 @@ def doctor(
         raise InputError(
             f"--stability-s {stability_s:g}, --seed {seed}: some time, and a natural number."
         )
-    require_writable(json, html)
+    require_writable(json=json, html=html)
     with chosen_bench(bench, preset, scene_seed, scene) as opened, stages("looking at") as tell:
         name = opened.name
         findings = list(checkup(opened, stability_s=stability_s, seed=seed, progress=tell))

@@ -48,7 +48,7 @@ def inspect(
     from tools.output_path import require_writable
     from tools.recording_table import measured_figures, recording_figures, recording_table
 
-    require_writable(html, json)
+    require_writable(json=json, html=html)
     if _is_calibration(file):
         _inspect_calibration(file, html, json)
         return

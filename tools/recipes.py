@@ -11,7 +11,7 @@ def recipes(json: JsonOption = None) -> None:
     """List the tasks that can be learned, and the recipes for each."""
     from training.experiments import RECIPES
 
-    require_writable(json)
+    require_writable(json=json)
     shown = [
         (f"{recipe.task} --recipe {recipe.name}", f"{recipe.network}; {recipe.schooling}; "
          f"{counted(recipe.epochs, 'epoch', 'epochs')}")

@@ -319,7 +319,7 @@ def sweep(
     from tools.train import numbers
     from training.experiments import named_recipe
 
-    require_writable(json, report)
+    require_writable(json=json, html=report, folder=out)
     chosen = named_recipe(recipe, task)
     if epochs is not None:
         chosen = replace(chosen, epochs=epochs)

@@ -135,7 +135,7 @@ def train(
     from training.experiments import named_recipe
     from training.team import team_of_environment
 
-    require_writable(json, report)
+    require_writable(json=json, html=report, folder=out)
     ways = _ways(feedback)
     chosen = named_recipe(recipe, task)
     folder = out or Path("runs") / f"{task}-{chosen.name}"
