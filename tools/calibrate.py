@@ -91,7 +91,7 @@ def calibrate(
     """
     from calibration import verdict
     from calibration.demodulation_path import frames_per_second, pace
-    from calibration.errors import QualityError
+    from calibration.errors import DriftError, QualityError
     from calibration.pipeline import calibrate as measure
     from opu_driver.errors import SettingError
     from opu_driver.exposure_log import logged
@@ -117,8 +117,14 @@ def calibrate(
         for taken in recording:
             require_free(taken)
     if not resume:
-        require_free(fields, "--resume goes on with it.")
-    with advice(f"What was measured is in {fields}: --resume goes on with it.", if_there=fields):
+        require_free(fields, "--resume goes on with it; to start anew, delete it.")
+    # What the bench did is in the fields: going on with them would come to the same.
+    in_vain = f"Delete {fields} first: --resume would come to the same."
+    with advice(
+        f"What was measured is in {fields}: --resume goes on with it.",
+        if_there=fields,
+        instead={DriftError: in_vain, QualityError: in_vain},
+    ):
         with (
             chosen_bench(bench, preset, scene_seed, scene) as opened,
             nullcontext()

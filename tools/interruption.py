@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -68,19 +68,31 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def advice(text: str, if_there: Path) -> Iterator[None]:
+def advice(
+    text: str, if_there: Path, instead: Mapping[type[Exception], str] | None = None
+) -> Iterator[None]:
     """Add what to do next to whatever ends the block early, if it has left a file behind.
 
-    Wrong input has left nothing behind: a file that was there before is not advised on then.
+    Wrong input and another bench have left nothing behind: a file that was there before is not
+    advised on then.
+
+    Args:
+        text: The advice.
+        if_there: The file.
+        instead: Another advice for some errors.
     """
     was_there = if_there.exists()
     try:
         yield
     except BaseException as error:
+        from calibration.errors import DecorrelationError, StaleCalibrationError
         from opu_driver.errors import InputError
         from training.errors import TrainingInputError
 
-        refused = was_there and isinstance(error, (InputError, TrainingInputError))
+        wrong = isinstance(error, (InputError, TrainingInputError, StaleCalibrationError))
+        # The medium of the very bench has changed: something was done until then.
+        refused = was_there and wrong and not isinstance(error, DecorrelationError)
         if if_there.exists() and not refused:
-            error.add_note(text)
+            others = (instead or {}).items()
+            error.add_note(next((told for kind, told in others if isinstance(error, kind)), text))
         raise

@@ -216,6 +216,32 @@ def test_nothing_holds_the_matrix_when_its_file_is_deleted(opu, tmp_path, monkey
     assert held == [False], ending.err
 
 
+def test_what_cannot_be_gone_on_with_is_to_be_deleted(opu, tmp_path):
+    asked = ["calibrate", "--inputs=4", "--out=c.h5", "--scene=decorrelation=1e-3"]
+    for resumed in ([], ["--resume"]):
+        ending = opu(*asked, *resumed)
+        assert ending.code == 1
+        assert "start anew. Delete c.partial.h5 first" in ending.err
+        assert "--resume goes on" not in ending.err
+    ending = opu(*asked)
+    assert ending.code == 2
+    assert "to start anew, delete it" in ending.err
+
+
+def test_a_calibration_is_not_gone_on_with_on_another_bench(opu, tmp_path, monkeypatch):
+    def full(self, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    asked = ["calibrate", "--preset=quiet", "--inputs=4", "--out=c.h5"]
+    with monkeypatch.context() as disk:
+        disk.setattr(Calibration, "save", full)
+        opu(*asked)
+    ending = opu(*asked, "--scene-seed=5", "--resume")
+    assert ending.code == 1
+    assert "measured on another bench" in ending.err
+    assert "--resume goes on" not in ending.err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_calibration_is_gone_on_with(opu, started, tmp_path, number):
     asked = ["calibrate", "--preset=quiet", "--inputs=64", "--repeats=100", "--out=c.h5"]
