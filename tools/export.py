@@ -16,14 +16,15 @@ Description. TIFF files of more than 4 GB are BigTIFF.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from opu_driver.errors import InputError, OpuError
 from tools.terminal import results
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ _KINDS = "FILE.tif, FILE.npy, FILE.zarr, or a folder of PNG images (PLACE/)"
 _CLASSIC_BYTES = 2**32 - 2**25  # of a TIFF file, with room for what stands beside the frames
 _ALIKE = 0.01  # grey values, microseconds
 _BLOCK = 64  # frames that are averaged at a time
+
+
+class ExportError(OpuError):
+    """Frames that the disk did not take."""
 
 
 def export(
@@ -89,9 +94,8 @@ def write_frames(file: Path, to: str, *, average: bool) -> int:
 
     Raises:
         InputError: A file without frames, or frames that such a place cannot hold.
-        OSError: They cannot be written; nothing is left.
+        ExportError: They cannot be written; nothing is left.
     """
-    from opu_driver.errors import InputError
     from tools.frame_files import open_frames
 
     place = Path(to)
@@ -111,14 +115,12 @@ def write_frames(file: Path, to: str, *, average: bool) -> int:
                 frames = _means(frames, counts)
         elif average:
             raise InputError(f"--average: {file} does not say which frames show one pattern.")
-        with _whole_or_nothing(place):
-            _writer(to)(place, frames, facts)
+        with _whole_or_nothing(place) as aside:
+            _writer(to)(aside, frames, facts)
         return len(frames)
 
 
 def _writer(to: str) -> Callable[[Path, LazyFrames, Facts], None]:
-    from opu_driver.errors import InputError
-
     suffix = Path(to).suffix.lower()
     if to.endswith(("/", "\\")):
         return _png
@@ -129,15 +131,21 @@ def _writer(to: str) -> Callable[[Path, LazyFrames, Facts], None]:
 
 
 @contextmanager
-def _whole_or_nothing(place: Path) -> Iterator[None]:
+def _whole_or_nothing(place: Path) -> Iterator[Path]:
+    """Where to write what comes to its place only when all of it is on the disk.
+
+    Raises:
+        ExportError: The disk refuses.
+    """
     try:
-        yield
-    except BaseException:
-        if place.is_dir():
-            shutil.rmtree(place)
-        else:
-            place.unlink(missing_ok=True)
-        raise
+        with TemporaryDirectory(prefix=f".{place.name}.", dir=place.absolute().parent) as folder:
+            aside = Path(folder) / place.name
+            yield aside
+            aside.rename(place)
+    except OSError as error:
+        raise ExportError(
+            f"The frames cannot be written to {place}: {error}. Name a folder that has room."
+        ) from error
 
 
 def _runs(recording: Recording) -> NDArray[np.int64]:
@@ -222,8 +230,6 @@ def _png(place: Path, frames: LazyFrames, facts: Facts) -> None:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    from opu_driver.errors import InputError
-
     if frames.dtype.kind != "u":
         raise InputError(f"PNG images hold whole grey values, and these are {frames.dtype}: TIFF.")
     place.mkdir()
@@ -240,10 +246,16 @@ def _numpy(place: Path, frames: LazyFrames, facts: Facts) -> None:
     import numpy as np
 
     del facts  # an array knows nothing but its numbers
-    array = np.lib.format.open_memmap(place, "w+", frames.dtype, frames.shape)
-    for k, frame in enumerate(frames):
-        array[k] = frame
-    array.flush()
+    header = {
+        "descr": np.lib.format.dtype_to_descr(frames.dtype),
+        "fortran_order": False,
+        "shape": frames.shape,
+    }
+    # Not through a memory map: a disk that is full would end the process there, without an error.
+    with place.open("xb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for frame in frames:
+            file.write(frame.tobytes())
 
 
 def _zarr(place: Path, frames: LazyFrames, facts: Facts) -> None:

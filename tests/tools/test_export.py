@@ -2,7 +2,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ from tifffile import TiffFile
 from opu_driver import simulated_bench
 from opu_driver.exposure_log import logged
 from opu_driver.recording import Recording
+from tests.tools.conftest import COMMAND
 from tools import export
-from tools.frame_files import open_frames
+from tools.frame_files import RecordedFrames, open_frames
 from tools.main import main
 
 
@@ -111,6 +114,43 @@ def test_an_export_that_fails_leaves_nothing(opu, recorded, tmp_path, monkeypatc
     assert ending.code == 1
     assert "No space left" in ending.err
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("place", ["b.npy", "b.tif", "b/", "b.zarr"])
+def test_a_full_disk_is_told_and_nothing_is_left(recorded, tmp_path, place):
+    """On a disk of 64 kB, as only a process with mounts of its own can have."""
+    if place.endswith(".zarr"):
+        pytest.importorskip("zarr", reason="zarr is not installed")
+    small = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=64k none small && "$@"; '
+             "code=$?; ls -A small >&2; exit $code", "sh"]  # fmt: skip
+    (tmp_path / "small").mkdir()
+    if not shutil.which("unshare") or subprocess.run([*small, "true"], cwd=tmp_path).returncode:
+        pytest.skip("no disk can be mounted here")
+    ending = subprocess.run(
+        [*small, *COMMAND, "export", "a.h5", f"--to=small/{place}"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "400"},
+        capture_output=True,
+        text=True,
+    )
+    assert ending.returncode == 1
+    told, *left = ending.stderr.splitlines()
+    assert f"cannot be written to small/{place.rstrip('/')}" in told
+    assert "Name a folder that has room" in told
+    assert not left
+
+
+@pytest.mark.parametrize("place", ["b.npy", "b.tif", "b/"])
+def test_frames_have_their_name_when_all_are_written(recorded, tmp_path, monkeypatch, place):
+    def watched(frames):
+        for number in range(len(frames)):
+            assert not (tmp_path / place).exists()
+            yield frames[number]
+
+    monkeypatch.setattr(RecordedFrames, "__iter__", watched)
+    assert export.write_frames(tmp_path / "a.h5", f"{tmp_path}/{place}", average=False) == 12
+    assert (tmp_path / place).exists()
+    assert not list(tmp_path.glob(".b*"))
 
 
 def test_frames_of_one_pattern_are_averaged(opu, recorded, tmp_path):
