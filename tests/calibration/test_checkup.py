@@ -171,6 +171,13 @@ def test_a_lag_that_the_bench_has_measured_is_told(monkeypatch):
     assert lag.verdict is Verdict.WARN
 
 
+def test_dark_noise_is_told_where_most_grey_values_are_rounded_alike():
+    with simulated_bench("realistic", seed=1) as bench:
+        frames = bench.dark_frames(200).astype(float)
+    noise = float(first("dark level", "realistic").value.split("noise ")[1])
+    assert noise == pytest.approx(np.sqrt(frames.var(axis=0, ddof=1).mean()), abs=0.01)
+
+
 def test_light_from_the_room_is_found(monkeypatch):
     developed(
         monkeypatch,
