@@ -161,3 +161,26 @@ def test_its_drivers_are_listed_with_what_is_connected(installed, tmp_path):
         "example-camera {'serial': 'C1'}",
         "example-laser {'serial': 'L1'}",
     ]
+
+
+INIT_AND_OPEN = """
+from opu_driver import open_bench
+from tools.main import main
+
+assert main(["init", "--out", "example.toml"]) == 0
+with open_bench("example.toml") as bench:
+    print(bench.settings.trigger.value)
+"""
+
+
+def test_the_bench_that_init_writes_for_its_devices_opens(installed, tmp_path):
+    told = subprocess.run(
+        [sys.executable, "-c", INIT_AND_OPEN],
+        cwd=tmp_path,
+        env=installed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines()[-1] == "software"

@@ -20,6 +20,8 @@ class ExampleCamera(Camera):
         serial: Serial number.
     """
 
+    has_trigger_line = False
+
     def __init__(self, serial: str = "C1") -> None:
         self._serial = serial
         self._device: vendor.Sensor | None = None
@@ -101,7 +103,10 @@ class ExampleCamera(Camera):
     def _configure(self, settings: CameraSettings) -> CameraSettings:
         """What the base class cannot check is checked before anything is changed."""
         if settings.trigger is not Trigger.SOFTWARE:
-            raise SettingError(f"trigger = {settings.trigger.value}; this camera knows software.")
+            raise SettingError(
+                f"trigger = {settings.trigger.value}; this camera knows software. Write "
+                'trigger = "software" in [camera].'
+            )
         if settings.trigger_delay_us:
             raise SettingError(
                 f"trigger_delay_us = {settings.trigger_delay_us:g}; this camera has no delay: 0."

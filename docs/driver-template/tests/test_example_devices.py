@@ -44,6 +44,11 @@ def test_an_exposure_that_would_be_rounded_is_refused():
         camera.configure(CameraSettings(1234.0, SETTINGS.region, trigger=Trigger.SOFTWARE))
 
 
+def test_a_trigger_that_it_does_not_have_is_refused_with_the_remedy():
+    with ExampleCamera() as camera, pytest.raises(SettingError, match=r'"software" in \[camera\]'):
+        camera.configure(CameraSettings(1000.0, SETTINGS.region, trigger=Trigger.HARDWARE))
+
+
 def test_an_incomplete_frame_is_counted_and_never_returned():
     with ExampleCamera() as camera:
         camera.configure(SETTINGS)
