@@ -99,10 +99,11 @@ def acquire(
     from opu_driver.errors import PatternError
     from opu_driver.recording import Recording, partial_path, record
     from tools.export import require_place, write_frames
-    from tools.output_path import require_free, require_writable
+    from tools.output_path import require_free, require_recording, require_writable
     from tools.pattern_choice import pattern_source
     from tools.recording_table import recording_figures, recording_table
 
+    require_recording(out)
     partial = partial_path(out)
     means = None if average is None else Path(average)
     require_writable(out, partial, means, json=json)

@@ -97,7 +97,7 @@ def calibrate(
     from opu_driver.exposure_log import logged
     from opu_driver.recording_file import partial_path
     from tools.calibration_view import calibration_figures
-    from tools.output_path import require_free, require_writable
+    from tools.output_path import require_free, require_recording, require_writable
     from tools.quality_table import quality_table
 
     if plan:
@@ -105,6 +105,7 @@ def calibrate(
             results().print(_cost(opened, inputs, method, seed, repeats, memory_gb))
         return
     fields = out.with_suffix(f".partial{out.suffix}")
+    require_recording(record)
     recording = () if record is None else (record, partial_path(record))
     require_writable(out, fields, *recording, json=json, html=report)
     require_free(out)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from opu_driver.errors import InputError
 
+RECORDINGS = (".h5", ".hdf5")
+"""How the name of a recording ends: whatever reads one knows it by that."""
+
 
 class OutputError(InputError):
     """A place for results that cannot be used."""
@@ -89,6 +92,19 @@ def _is_html(path: Path) -> bool:
 def _beginning(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(256).lstrip()
+
+
+def require_recording(path: Path | None) -> None:
+    """Refuse a name for a recording by which nothing would know it; None is no place.
+
+    Raises:
+        OutputError: It ends in something else.
+    """
+    if path is not None and path.suffix.lower() not in RECORDINGS:
+        raise OutputError(
+            f"{path} is no name for a recording: it has to end in {' or '.join(RECORDINGS)}, or "
+            "nothing would open it. Name it so."
+        )
 
 
 def require_free(path: Path, remedy: str = "") -> None:

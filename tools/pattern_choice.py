@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from opu_driver.errors import PatternError
 from opu_driver.modulator import Patterns
+from tools.output_path import RECORDINGS
 
 if TYPE_CHECKING:
     from opu_driver import Bench
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 KINDS = ("off", "on", "checkerboard", "macropixels", "hadamard", "random")
 
 _IMAGES = (".tif", ".tiff", ".png")
-_RECORDINGS = (".h5", ".hdf5")
 _ENDLESS = 1024  # random patterns that are shown over and over, until stopped
 _ROOM_BYTES = 2 * 2**30  # for vectors and their patterns, which are made all at once
 
@@ -86,7 +86,7 @@ def pattern_source(name: str, inputs: int, seed: int, frames: int | None) -> Pat
         return _of_array(_loaded(path), f"in {name}", f"{name}")
     if kind in _IMAGES or path.is_dir():
         return _of_images(path)
-    if kind in _RECORDINGS:
+    if kind in RECORDINGS:
         return _Recorded(path)
     if ":" in name:
         return _of_array(_called(name, inputs), f"from {name}", name)
