@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from opu_driver.virtual.scene import Scene
 
 
+REGION_EXAMPLE = "{ row = 0, column = 0, height = 128, width = 128 }"
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     driver: str
@@ -70,9 +73,7 @@ class _RegionSection(BaseModel):
     @classmethod
     def _is_table(cls, given: Any) -> Any:
         if not isinstance(given, dict):
-            raise PydanticCustomError(
-                "region", "write it as { row = 0, column = 0, height = 128, width = 128 }"
-            )
+            raise PydanticCustomError("region", f"write it as {REGION_EXAMPLE}")
         return given
 
 

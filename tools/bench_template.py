@@ -211,6 +211,8 @@ def _settings(
     defaults: Mapping[str, Any], explanations: Mapping[str, str], given: Mapping[str, Any]
 ) -> Iterator[str]:
     """Each setting under its explanation; those not given are commented out."""
+    from opu_driver.bench_file import REGION_EXAMPLE
+
     for name, default in defaults.items():
         yield ""
         yield from textwrap.wrap(
@@ -223,7 +225,8 @@ def _settings(
         elif default is inspect.Parameter.empty:
             yield f"# {name} = ?  # {_FILL_IN}, and take the # in front of it away"
         elif default is None:
-            yield f"# {name} is not set"
+            example = f"; for example, {name} = {REGION_EXAMPLE}" if name == "region" else ""
+            yield f"# {name} is not set{example}"
         else:
             yield f"# {name} = {_toml(default)}"
 

@@ -37,6 +37,11 @@ def test_the_defaults_in_its_comments_are_the_defaults(preset):
     )
 
 
+def test_it_shows_how_to_write_a_region():
+    text = simulated_template("realistic").replace("# region is not set; for example, ", "")
+    assert parse_bench(tomllib.loads(text)).camera.region.width == 128
+
+
 def test_every_setting_is_explained():
     lines = simulated_template("realistic").splitlines()
     for above, line in itertools.pairwise(lines):
