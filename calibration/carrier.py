@@ -237,7 +237,7 @@ def _refuse_ambiguity(carrier: Carrier) -> None:
             f"The sideband at ({carrier.row:+.5f}, {carrier.column:+.5f}) cycles/pixel has column "
             f"frequency 0 within three standard deviations ({3 * carrier.column_sigma:.2g}), and "
             "the sign of that frequency is what tells the field from its conjugate twin. Tilt the "
-            "reference along the rows, too."
+            "reference so that the fringes also vary from column to column."
         )
 
 
