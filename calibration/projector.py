@@ -302,7 +302,7 @@ class OpticalProjector:
                 raise
             self._renew(self._recalibrate, error)
             spent = self._bench.exposures - before
-            outputs, shown = self._outputs(len(codes), planes)
+            outputs, shown = self._again(len(codes), planes)
         self.last = _record(len(codes), planes, shown, spent)
         self._totals.add(self.last)
         return torch.from_numpy(outputs)
@@ -312,6 +312,17 @@ class OpticalProjector:
         outputs = np.zeros((rows, self.n_outputs), np.float32)
         begun = np.zeros(rows, bool)
         return outputs, [self._gather(*part, outputs, begun) for part in self._show(planes)]
+
+    def _again(self, rows: int, planes: BitPlanes) -> tuple[NDArray[np.float32], list[_Shown]]:
+        """As `_outputs`, with a calibration that was made for that."""
+        try:
+            return self._outputs(rows, planes)
+        except DecorrelationError as error:
+            error.add_note(
+                "It was calibrated anew just before: calm the bench, for its medium changes faster "
+                "than a calibration takes, or raise the exposure."
+            )
+            raise
 
     def _refuse_expired(self) -> None:
         if datetime.now(UTC) > self._expires_at:

@@ -51,7 +51,9 @@ def train(
     seeds: Annotated[
         str, typer.Option("--seeds", help="Seeds of the runs, with commas: 0,1,2.")
     ] = "0",
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Instead of the recipe's.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")
+    ] = None,
     bench: BenchOption = None,
     preset: PresetOption = None,
     scene_seed: SceneSeedOption = None,
@@ -137,6 +139,20 @@ def train(
 
     require_writable(json=json, html=report, folder=out)
     ways = _ways(feedback)
+    if "optical" not in ways:
+        _refuse_light(
+            ways,
+            {
+                "--bench": bench,
+                "--preset": preset,
+                "--scene-seed": scene_seed,
+                "--scene": scene,
+                "--calibration": calibration,
+                "--no-drift-tracking": None if drift_tracking else True,
+                "--recalibrate": recalibrate or None,
+                "--min-fidelity": min_fidelity,
+            },
+        )
     chosen = named_recipe(recipe, task)
     folder = out or Path("runs") / f"{task}-{chosen.name}"
     finished: list[RunResult] = []
@@ -204,15 +220,21 @@ def train(
 
 @contextmanager
 def _told_of_recalibration(chosen: bool) -> Iterator[None]:
-    """Whoever loses the calibration, or has a later one, learns that a training can renew it."""
-    from calibration.errors import StaleCalibrationError
+    """Whoever loses the calibration, or has a later one, learns that a training can renew it.
+
+    No training begins with the calibration of another bench, or with one that has expired.
+    """
+    from calibration.errors import DecorrelationError
     from training.errors import FingerprintError
 
     try:
         yield
-    except StaleCalibrationError as error:
+    except DecorrelationError as error:
         if not chosen:
-            error.add_note("With --recalibrate the bench is calibrated anew there, and it goes on.")
+            error.add_note(
+                "With --resume --recalibrate the bench is calibrated anew, and the training goes "
+                "on."
+            )
         raise
     except FingerprintError as error:
         if not chosen:
@@ -236,6 +258,22 @@ def _ways(asked: list[str]) -> list[Feedback]:
                 f"--feedback {name!r}: choose from {', '.join(FEEDBACKS)}, or all of them by 'all'."
             )
     return [way for way in FEEDBACKS if way in names or "all" in names]
+
+
+def _refuse_light(ways: list[Feedback], options: dict[str, object]) -> None:
+    """Refuse the options of optical feedback where there is none: they would change nothing.
+
+    Raises:
+        SettingsError: One of them was given; it names all that were.
+    """
+    from training.errors import SettingsError
+
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise SettingsError(
+            f"{', '.join(given)}: only optical feedback takes a bench, and --feedback is "
+            f"{','.join(ways)}. Leave out what is of the bench, or add optical."
+        )
 
 
 def numbers(text: str) -> list[int]:

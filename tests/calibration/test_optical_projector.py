@@ -457,9 +457,10 @@ def test_a_recalibration_that_does_not_help_raises(
         return stale
 
     projector = OpticalProjector(bench, stale, recalibrate=in_vain)
-    with pytest.raises(DecorrelationError, match="projections have a fidelity"):
+    with pytest.raises(DecorrelationError, match="projections have a fidelity") as told:
         projector.project(ternary(20))
     assert len(calls) == 1
+    assert "calibrated anew just before" in told.value.__notes__[0]
 
 
 def test_a_recalibration_of_another_size_is_refused(

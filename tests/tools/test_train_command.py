@@ -64,6 +64,7 @@ def test_another_bench_is_refused_and_tracking_can_be_left_out(opu, tmp_path):
     other = opu(*asked, "--preset=quiet", "--scene-seed=5")
     assert other.code == 1
     assert "does not fit bench" in other.err
+    assert "--recalibrate" not in other.err
     results = {}
     for tracking in ("drift-tracking", "no-drift-tracking"):
         ending = opu(
@@ -86,12 +87,21 @@ def test_another_bench_is_refused_and_tracking_can_be_left_out(opu, tmp_path):
         (["digits", "--feedback=backprop", "--seeds=a"], "'a'"),
         (["digits", "--feedback=backprop", "--seeds=-1"], "'-1'"),
         (["digits", "--feedback=backprop", "--seeds=0,0"], "each once"),
-        (["digits", "--feedback=backprop", "--epochs=0"], "0 epochs"),
+        (["digits", "--feedback=optical", "--epochs=0"], "'--epochs'"),
         (["digits", "--feedback=optical", "--bench=missing.toml"], "missing.toml"),
         (["digits", "--feedback=optical", "--calibration=missing.h5"], "missing.h5"),
         (["digits", "--feedback=optical", "--calibration=text.h5"], "no calibration"),
         (["digits", "--feedback=backprop", "--json=nowhere/x.json"], "no folder"),
         (["digits", "--feedback=backprop", "--out=text.h5"], "text.h5"),
+        (
+            ["digits", "--feedback=backprop", "--calibration=missing.h5", "--bench=missing.toml"],
+            "--bench, --calibration: only optical feedback",
+        ),
+        (
+            ["digits", "--feedback=digital,shallow", "--recalibrate", "--no-drift-tracking"],
+            "--no-drift-tracking, --recalibrate: only optical feedback takes a bench, and "
+            "--feedback is digital,shallow",
+        ),
     ],
 )
 def test_wrong_input_is_refused_by_name(opu, tmp_path, arguments, told):
@@ -132,7 +142,7 @@ def test_a_medium_that_changes_ends_the_training_or_is_calibrated_anew(opu, tmp_
     assert ending.code == 1
     assert "at least 0.98 is needed" in ending.err
     assert "calibrate again" in ending.err
-    assert "With --recalibrate" in ending.err
+    assert "With --resume --recalibrate the bench is calibrated anew" in ending.err
     assert not (tmp_path / "runs/calibration-2.h5").exists()
     metrics = tmp_path / "runs/optical-seed0/metrics.jsonl"
     assert not settings_of(metrics)["conditions"]["recalibrate"]
