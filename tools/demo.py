@@ -33,7 +33,8 @@ def demo(
         int, typer.Option("--seed", min=0, help="Of the bench; the runs take it and the next ones.")
     ] = 0,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", help="Instead of the recipe's, to be done sooner.")
+        int | None,
+        typer.Option("--epochs", min=1, help="Instead of the recipe's, to be done sooner."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the results of an earlier demo.")
@@ -82,8 +83,22 @@ def _require_room(out: Path, force: bool) -> None:
 
 @contextmanager
 def _built_aside(out: Path) -> Iterator[Path]:
-    """A temporary folder whose files move to their place when all of them are whole."""
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.absolute().parent) as aside:
+    """A temporary folder whose files move to their place when all of them are whole.
+
+    Raises:
+        OutputError: There is no room for one beside that place.
+    """
+    from tools.output_path import OutputError
+
+    beside = out.absolute().parent
+    try:
+        made = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=beside)
+    except OSError as error:
+        raise OutputError(
+            f"{out} cannot be made: {beside} takes no folder ({error.strerror}). Name another "
+            "place with --out."
+        ) from error
+    with made as aside:
         yield Path(aside)
         out.mkdir(exist_ok=True)
         for file in Path(aside).iterdir():

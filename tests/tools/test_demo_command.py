@@ -1,5 +1,6 @@
 import json
 import signal
+import tempfile
 import time
 
 from calibration.calibration_file import Calibration
@@ -63,3 +64,15 @@ def test_a_place_that_cannot_be_is_refused_at_once(opu, tmp_path):
     assert opu("demo", "--out=file").code == 2
     assert opu("demo", "--out=nowhere/demo").code == 2
     assert opu("demo", "--seed=-1").code == 2
+    assert opu("demo", "--epochs=0").code == 2
+
+
+def test_a_place_that_takes_no_folder_is_refused_at_once(opu, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+    ending = opu("demo", "--out=mine")
+    assert ending.code == 2
+    assert "mine cannot be made" in ending.err
+    assert "(Read-only file system)" in ending.err
