@@ -1,3 +1,4 @@
+import builtins
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import pytest
 from opu_driver.errors import FrameMismatchError, SettingError
 from tools import main as command
 from tools.interruption import InterruptError, advice, interruptible
+from tools.start import start
 from training.errors import DivergedError, TapError, TrainingInputError
 
 SUBCOMMANDS = ("demo", "init", "calibrate", "acquire", "inspect", "train")
@@ -110,6 +112,17 @@ def test_help_loads_nothing_heavy():
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr
+
+
+def test_ctrl_c_while_the_application_is_imported_ends_quietly(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as early:
+        early.setattr(builtins, "__import__", interrupted)
+        code = start()
+    assert code == 130
+    assert capsys.readouterr().err == "Interrupted (SIGINT). Nothing was begun.\n"
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
