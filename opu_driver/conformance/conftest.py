@@ -11,18 +11,30 @@ import pytest
 from opu_driver.bench import Bench
 from opu_driver.bench_file import BenchFile, build_bench, read_bench_file
 from opu_driver.camera import Camera
+from opu_driver.errors import BenchFileError
 from opu_driver.laser import Laser
 from opu_driver.layout import Layout
 from opu_driver.modulator import Modulator, Patterns
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A bench file that cannot be read is told once, not as an error of each test."""
+    suite = Path(__file__).parent
+    ours = any(suite in item.path.parents for item in session.items)
+    if not ours or session.config.getoption("collectonly"):
+        return
+    if session.config.getoption("--bench") is None:
+        raise pytest.UsageError("Name the devices under test: --bench my_bench.toml")
+    try:
+        read_bench_file(Path(session.config.getoption("--bench")))
+    except BenchFileError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
 @pytest.fixture(scope="session")
 def bench_path(pytestconfig: pytest.Config) -> Path:
     """The bench file."""
-    path = pytestconfig.getoption("--bench")
-    if path is None:
-        raise pytest.UsageError("Name the devices under test: --bench my_bench.toml")
-    return Path(path).absolute()
+    return Path(pytestconfig.getoption("--bench")).absolute()
 
 
 @pytest.fixture(scope="session")
