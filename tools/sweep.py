@@ -441,15 +441,17 @@ def _page(recipe: Recipe, points: Mapping[str, Sequence[Point]], floor: float, s
     )
     for name, found in points.items():
         report.section(AXES[name].words.capitalize())
-        drawn: list[tuple[float, Sequence[float]]] = [
-            (point.value, point.scores) for point in found if point.scores
-        ]
-        if drawn:
+        if any(point.scores for point in found):
             report.figure(
-                sweep_figure(drawn, AXES[name].words, score, floor),
+                sweep_figure(
+                    [(point.value, point.scores) for point in found],
+                    AXES[name].words,
+                    score,
+                    floor,
+                ),
                 AXES[name].words.capitalize(),
-                "Mean of the runs, each of them a dot; the dashed line is training of the last "
-                "layer alone.",
+                "Mean of the runs, each of them a dot; a cross where all were refused. The dashed "
+                "line is training of the last layer alone.",
                 width_px=680,
             )
         report.table(COLUMNS, [_cells(point, score) for point in found])

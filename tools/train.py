@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -169,6 +169,7 @@ def train(
         )
         if not resume:
             _require_free(series, ways)
+        conditions: dict[str, Any] = {}
         for way in ways:
             if way != "optical":
                 finished += series.train(way)
@@ -214,7 +215,7 @@ def train(
     if optical:
         results().print(table("What the light cost", *light_table(optical)))
     if report is not None:
-        write_text(report, training_page(finished))
+        write_text(report, training_page(finished, conditions))
     write_json(json, {"results": came_to, "runs": [run.as_json() for run in finished]})
 
 
