@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -47,15 +46,15 @@ def counted(number: int, one: str, many: str) -> str:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A table: its first column is words, the others are numbers.
 
-    Where it is too narrow, words and long values go on below, and figures stay whole.
+    Where it is too narrow, long values go on below, or words if there are none; figures stay whole.
     """
     made = Table(title=title, title_justify="left", title_style="bold", header_style="dim")
     cells = [tuple(row) for row in rows]
-    for i, column in enumerate(columns):
-        widest = max((len(row[i]) for row in cells), default=0)
-        whole = widest if i and widest <= _FIGURE else None
-        justify: Literal["left", "right"] = "right" if i else "left"
-        made.add_column(column, justify=justify, overflow="fold", min_width=whole)
+    widest = [max((len(row[i]) for row in cells), default=0) for i in range(len(columns))]
+    made.add_column(columns[0], no_wrap=any(n > _FIGURE for n in widest[1:]), overflow="fold")
+    for column, n in zip(columns[1:], widest[1:], strict=True):
+        whole = n if n <= _FIGURE else None
+        made.add_column(column, justify="right", overflow="fold", min_width=whole)
     for row in cells:
         made.add_row(*row)
     return made
