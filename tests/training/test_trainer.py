@@ -357,7 +357,7 @@ def test_other_settings_do_not_resume(tmp_path: Path) -> None:
 
 def warnings_of_training(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Not what a lock says of itself, at whatever level others log."""
-    ours = (each for each in caplog.records if each.name.startswith("training"))
+    ours = (each for each in caplog.records if each.name.startswith("opu."))
     return [each.getMessage() for each in ours if each.levelno >= logging.WARNING]
 
 
