@@ -23,7 +23,8 @@ def installed(tmp_path):
     lay_out(site, project["name"], project["entry-points"])
     paths = [str(TEMPLATE), str(site), os.environ.get("PYTHONPATH", "")]
     return {
-        **os.environ,
+        # Another test may have plugged an emulated camera into this process.
+        **{name: value for name, value in os.environ.items() if name != "PYLON_CAMEMU"},
         "PYTEST_ADDOPTS": "",
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PYTHONDONTWRITEBYTECODE": "1",
