@@ -367,6 +367,7 @@ class DFA(nn.Module):
         Raises:
             LeakError: Backpropagation reaches parameters below a tap; the message names them. Or
                 the module returns something else that comes from where the error is taken.
+            TapError: As `build`, or the last tap makes the output itself.
         """
         parameters = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         with Moment(self).again(), self.in_mode("dfa"), torch.enable_grad():
